@@ -1,0 +1,37 @@
+# Needs Python 3.11 or later and make; everything else comes into .venv.
+PYTHON ?= python3
+UV := .venv/bin/uv
+RUN := $(UV) run --frozen --no-sync
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench proto fmt
+
+help: ## What can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Install uv and everything the lock names into .venv
+
+demo: setup ## Start the whole system and play a call through it
+	@$(RUN) callscope demo
+
+test: setup ## Run every test, on a real Kafka
+	@$(RUN) pytest
+
+check: setup ## Lint, types, layers, schemas
+	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy && $(RUN) lint-imports && $(RUN) python tools/check_schemas.py
+
+bench: setup ## Measure latency and CPU under load
+	@$(RUN) callscope demo --legs 20 --seconds 30
+
+proto: setup ## Generate schemas/v1 again after a change to a .proto
+	@$(RUN) python tools/generate_schemas.py
+
+fmt: setup ## Format and mend what can be mended
+	@$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Callscope needs Python 3.11 or later; {sys.executable} is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
+	@echo "Setting up .venv ..." && $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
+
+.venv/.ready: .venv/bin/uv pyproject.toml uv.lock
+	@$(UV) sync --frozen --inexact && touch $@

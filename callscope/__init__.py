@@ -1,0 +1,1 @@
+"""What every part of Callscope shares, and the command line that runs it."""

@@ -1,0 +1,200 @@
+"""The configuration, and the only reader of the environment.
+
+Every setting has a default that runs on one machine. Settings come, later ones winning, from the defaults, a TOML file
+(`callscope.toml` in the working directory or the file that CALLSCOPE_CONFIG names) and the environment:
+`CALLSCOPE_INGEST__PORT=9000` sets `port` of the section `ingest`.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from callscope.errors import ConfigError
+from callscope.topics import DEFAULT_PARTITIONS
+
+
+class _Section(BaseModel):
+    """A section refuses unknown keys: a misspelt setting is an error, not a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSecurity(_Section):
+    """How to reach a cluster that asks who you are; passed to every client alike."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr = SecretStr("")
+
+
+class Broker(_Section):
+    """The embedded Kafka."""
+
+    data_dir: Path = Path(platformdirs.user_data_dir("callscope", appauthor=False)) / "kafka"
+    port: int | None = Field(None, ge=1, le=65_535, description="None: 9092, or a free one where that is taken")
+    heap: str = Field("512m", pattern=r"^\d+[mg]$")
+    mirror: str | None = Field(None, description="base URL of a Maven mirror to fetch the jars from")
+    retention_hours: int | None = Field(None, ge=1, description="None: as callscope/topics.py has it")
+
+
+class Topics(_Section):
+    """How the topics are created where they do not exist."""
+
+    partitions: int = Field(DEFAULT_PARTITIONS, ge=1, le=1_000)
+    replication: int = Field(1, ge=1, le=9)
+
+
+class Ingest(_Section):
+    """The gateway."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(7070, ge=0, le=65_535)
+    max_streams: int = Field(500, ge=1)
+    max_message_bytes: int = Field(1 << 20, ge=1_024)
+    hello_timeout_s: float = Field(10.0, gt=0)
+    idle_timeout_s: float = Field(30.0, gt=0)
+    ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
+
+
+class Detect(_Section):
+    """Voice-activity detection and segments. Times are media time."""
+
+    aggressiveness: int = Field(2, ge=0, le=3)
+    onset_ms: int = Field(60, ge=20, description="this much speech starts it")
+    hangover_ms: int = Field(240, ge=20, description="speech ends this long after the last voiced frame")
+    preroll_ms: int = Field(200, ge=0, description="audio before the onset that a segment includes")
+    max_pause_ms: int = Field(700, ge=100, description="a longer pause ends the segment")
+    max_segment_s: float = Field(30.0, ge=1)
+    level_interval_ms: int = Field(100, ge=20)
+
+
+class Extract(_Section):
+    """Features."""
+
+    window_s: float = Field(5.0, gt=0)
+    hop_ms: int = Field(100, ge=20)
+    first_window_ms: int = Field(500, ge=100)
+
+
+class Infer(_Section):
+    """Models, and on which legs they may run. EU guidelines on prohibited AI practices name call-centre agents."""
+
+    models: tuple[Path, ...] = Field((), description="folders of further models")
+    emotion_legs: tuple[str, ...] = Field(
+        ("customer", "caller"),
+        description="legs whose arousal may be inferred; never an employee's by default",
+    )
+
+
+class Processors(_Section):
+    """The worker."""
+
+    wiring: Literal["fused", "chained"] = "fused"
+    stages: tuple[Literal["detect", "extract", "infer"], ...] = Field(
+        ("detect", "extract", "infer"), description="chained: which stages this process runs"
+    )
+    group: str = "callscope"
+    idle_stream_s: float = Field(600.0, gt=0, description="state of a stream that fell silent without an end")
+    detect: Detect = Detect()
+    extract: Extract = Extract()
+    infer: Infer = Infer()
+
+
+class Sink(_Section):
+    """The results' WebSocket server and the dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(7071, ge=0, le=65_535)
+    max_subscribers: int = Field(200, ge=1)
+    queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
+
+
+class Settings(BaseSettings):
+    """All of it; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CALLSCOPE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: str | None = Field(None, description="bootstrap servers; None runs the embedded broker")
+    kafka_security: KafkaSecurity = KafkaSecurity()
+    kafka_options: dict[str, str] = Field(default_factory=dict, description="librdkafka properties, as they are")
+    broker: Broker = Broker()
+    topics: Topics = Topics()
+    ingest: Ingest = Ingest()
+    processors: Processors = Processors()
+    sink: Sink = Sink()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, file
+
+
+def config_file() -> Path:
+    """The TOML file that is read if it exists."""
+    return Path(os.environ.get("CALLSCOPE_CONFIG", "callscope.toml"))
+
+
+def load(**overrides: object) -> Settings:
+    """The settings in force.
+
+    Args:
+        **overrides: values that win over file and environment.
+
+    Raises:
+        ConfigError: naming every setting that is wrong, and how.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them, with a better message
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(
+            "The configuration is wrong (defaults, then "
+            f"{config_file()}, then CALLSCOPE_... in the environment):\n" + "\n".join(lines)
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load()
+
+
+def child_environment(**settings_by_name: str) -> dict[str, str]:
+    """This process' environment with settings added, for a child process.
+
+    Args:
+        **settings_by_name: for example `kafka="127.0.0.1:9092"`; becomes CALLSCOPE_KAFKA.
+    """
+    return {**os.environ, **{f"CALLSCOPE_{name.upper()}": value for name, value in settings_by_name.items()}}

@@ -1,0 +1,144 @@
+"""Every exception Callscope raises on purpose, in one tree.
+
+::
+
+    CallscopeError
+    ├── ConfigError                 the configuration is wrong or contradicts itself
+    ├── BrokerError                 the embedded Kafka cannot be had
+    │   ├── JavaMissing
+    │   ├── DownloadFailed          (retriable) no network, or the mirror does not answer
+    │   ├── ChecksumMismatch        the file that came is not the file that was listed
+    │   ├── PortTaken
+    │   ├── DiskFull
+    │   ├── DataFromAnotherVersion  the data directory was written by another Kafka
+    │   ├── DataInUse               another broker runs on the same data directory
+    │   └── BrokerDied              it started and ended; carries the end of its log
+    ├── KafkaUnreachable            (retriable) no broker answers at the configured address
+    ├── IngestError                 something a client sent, with the close code it gets
+    │   ├── BadHello                4400
+    │   ├── BadAudio                4415
+    │   ├── BadMessage              1003
+    │   ├── StreamExists            4409
+    │   ├── TooManyStreams          1008
+    │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
+    ├── SubscribeError              4400, a subscriber's request that cannot be served
+    ├── ModelError                  a model folder that cannot be used, with the reason
+    └── FeatureEngineError          the feature engine cannot run here
+"""
+
+from typing import ClassVar
+
+
+class CallscopeError(Exception):
+    """Base of all. `str(error)` says what happened, to what, and what to do about it."""
+
+    retriable: ClassVar[bool] = False
+
+
+class ConfigError(CallscopeError):
+    """The configuration is wrong or contradicts itself."""
+
+
+class BrokerError(CallscopeError):
+    """The embedded Kafka cannot be had."""
+
+
+class JavaMissing(BrokerError):
+    """No usable Java runtime."""
+
+
+class DownloadFailed(BrokerError):
+    """A file could not be fetched; trying again later may help."""
+
+    retriable = True
+
+
+class ChecksumMismatch(BrokerError):
+    """A fetched file is not the one that was listed; it has been deleted."""
+
+
+class PortTaken(BrokerError):
+    """A port that was asked for by name is in use."""
+
+
+class DiskFull(BrokerError):
+    """Not enough room for the jars or for Kafka's data."""
+
+
+class DataFromAnotherVersion(BrokerError):
+    """The data directory was written by another version of Kafka."""
+
+
+class DataInUse(BrokerError):
+    """Another broker runs on the same data directory."""
+
+
+class BrokerDied(BrokerError):
+    """The broker ended by itself; the message carries the end of its log."""
+
+
+class KafkaUnreachable(CallscopeError):
+    """No broker answers at the configured address."""
+
+    retriable = True
+
+
+class IngestError(CallscopeError):
+    """A client's fault (or a refusal it must be told of), with the WebSocket close code it gets.
+
+    Attributes:
+        close_code: WebSocket close code, RFC 6455 section 7.4 (4000 to 4999 are ours).
+    """
+
+    close_code: ClassVar[int] = 4400
+
+
+class BadHello(IngestError):
+    """The opening message is missing, is not JSON, or says something impossible."""
+
+    close_code = 4400
+
+
+class BadAudio(IngestError):
+    """Audio of a wrong size for its encoding and channels, or a message too large."""
+
+    close_code = 4415
+
+
+class BadMessage(IngestError):
+    """A text message where audio belongs, or the other way round."""
+
+    close_code = 1003
+
+
+class StreamExists(IngestError):
+    """A stream with this id is being received already."""
+
+    close_code = 4409
+
+
+class TooManyStreams(IngestError):
+    """The gateway's limit of concurrent streams is reached."""
+
+    close_code = 1008
+
+
+class NotPublished(IngestError):
+    """Kafka does not take the audio at the moment; what was not acknowledged must be sent again."""
+
+    close_code = 1013
+    retriable = True
+
+
+class SubscribeError(CallscopeError):
+    """A subscriber asked for something that cannot be served."""
+
+    close_code: ClassVar[int] = 4400
+
+
+class ModelError(CallscopeError):
+    """A model folder that cannot be used, with the reason."""
+
+
+class FeatureEngineError(CallscopeError):
+    """The feature engine cannot run here, or failed on a stream."""

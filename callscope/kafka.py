@@ -1,0 +1,136 @@
+"""Kafka clients as this project sets them up: producers, consumers, topics; one set of settings for every cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from callscope.config import Settings
+from callscope.errors import ConfigError, KafkaUnreachable
+from callscope.topics import TOPICS, Topic
+
+log = logging.getLogger("callscope.kafka")
+
+_QUIET: Final = {"log_level": 3}  # librdkafka: errors only; what matters is raised or logged by us
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Options every librdkafka client shares: where the cluster is and how to be let in.
+
+    Raises:
+        ConfigError: no bootstrap servers are set.
+    """
+    if not settings.kafka:
+        raise ConfigError(
+            "No Kafka is configured. Set CALLSCOPE_KAFKA=host:port, or run `callscope up`, which brings its own."
+        )
+    options: dict[str, Any] = {"bootstrap.servers": settings.kafka, **_QUIET}
+    security = settings.kafka_security
+    if security.protocol != "PLAINTEXT":
+        options["security.protocol"] = security.protocol
+    if security.protocol.startswith("SASL"):
+        options["sasl.mechanism"] = security.mechanism
+        options["sasl.username"] = security.username
+        options["sasl.password"] = security.password.get_secret_value()
+    if security.protocol.endswith("SSL"):
+        if security.ca_file:
+            options["ssl.ca.location"] = str(security.ca_file)
+        if security.cert_file:
+            options["ssl.certificate.location"] = str(security.cert_file)
+        if security.key_file:
+            options["ssl.key.location"] = str(security.key_file)
+        if security.key_password.get_secret_value():
+            options["ssl.key.password"] = security.key_password.get_secret_value()
+    return {**options, **settings.kafka_options}
+
+
+def producer(settings: Settings, **extra: Any) -> Producer:
+    """An idempotent producer that waits for all in-sync replicas and gathers records for 2 ms."""
+    return Producer(
+        {
+            **client_options(settings),
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "delivery.timeout.ms": 120_000,
+            "queue.buffering.max.messages": 100_000,
+            "queue.buffering.max.kbytes": 256 * 1024,
+            "compression.type": "none",
+            **extra,
+        }
+    )
+
+
+def consumer(settings: Settings, **extra: Any) -> Consumer:
+    """A consumer that commits nothing by itself and is answered at once when there is something to read."""
+    return Consumer(
+        {
+            **client_options(settings),
+            "group.id": "callscope-unused",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 10,
+            "auto.offset.reset": "earliest",
+            **extra,
+        }
+    )
+
+
+def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeout_s: float = 15.0) -> None:
+    """Create what is missing, with the retention of `callscope/topics.py`; check what exists.
+
+    Raises:
+        KafkaUnreachable: no broker answered in time.
+        ConfigError: a topic exists with another number of partitions than configured.
+    """
+    admin = AdminClient(client_options(settings))
+    try:
+        existing = admin.list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise KafkaUnreachable(
+            f"No Kafka broker answered at {settings.kafka} within {timeout_s:.0f} s. Is it running, and is the "
+            "address right? `callscope doctor` checks both."
+        ) from error
+    wanted = settings.topics.partitions
+    for topic in topics:
+        found = existing.get(topic.name)
+        if found is not None and len(found.partitions) != wanted:
+            raise ConfigError(
+                f"Topic {topic.name} has {len(found.partitions)} partitions, the configuration says {wanted}. All topics "
+                "need the same number, or a call's records do not meet: set CALLSCOPE_TOPICS__PARTITIONS to what "
+                "exists, or delete the topics."
+            )
+    missing = [topic for topic in topics if topic.name not in existing]
+    retention_hours = settings.broker.retention_hours
+    new = [
+        NewTopic(
+            topic.name,
+            num_partitions=wanted,
+            replication_factor=settings.topics.replication,
+            config={
+                "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
+                "cleanup.policy": "delete",
+            },
+        )
+        for topic in missing
+    ]
+    for name, future in (admin.create_topics(new, operation_timeout=timeout_s) if new else {}).items():
+        try:
+            future.result(timeout=timeout_s)
+            log.info("topic created: %s (%d partitions)", name, wanted)
+        except KafkaException as error:
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was quicker
+                raise ConfigError(f"Topic {name} could not be created: {error.args[0].str()}") from error
+
+
+
+    "AdminClient",
+    "ConfigResource",
+    "ResourceType",
+    "client_options",
+    "consumer",
+    "ensure_topics",
+    "producer",
+]

@@ -1,0 +1,1 @@
+"""The analysis: Faust agents that turn audio frames into speech, features and insights."""

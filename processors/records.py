@@ -1,0 +1,232 @@
+"""What the stages exchange: frozen dataclasses over numpy arrays, the in-memory twins of `schemas/v1`.
+
+Media time and lengths are integers: samples at 16 kHz from the start of the stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000
+"""Rate of all audio behind the gateway, Hz."""
+FRAME_SAMPLES = 320
+"""The canonical frame: 20 ms."""
+
+Pcm: TypeAlias = NDArray[np.int16]
+"""Mono signed 16-bit samples at `RATE_HZ`, shape (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """One leg of one call."""
+
+    call_id: str
+    leg: str
+
+    def __str__(self) -> str:
+        """`<call id>/<leg>`: the Kafka key."""
+        return f"{self.call_id}/{self.leg}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioFrame:
+    """Audio as it came in: a whole number of 20 ms frames, or none on the record that ends the stream.
+
+    Attributes:
+        stream: whose audio it is.
+        seq: counts the stream's records from 0.
+        start: media time of the first sample.
+        pcm: the samples.
+        gap_before: samples missing before this record; `start` counts them.
+        last: the stream ends with this record.
+    """
+
+    stream: StreamId
+    seq: int
+    start: int
+    pcm: Pcm
+    gap_before: int = 0
+    last: bool = False
+
+
+class ActivityKind(IntEnum):
+    """What a `VoiceActivity` tells; the numbers are those of the schema."""
+
+    LEVEL = 1
+    SPEECH_START = 2
+    SPEECH_END = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivity:
+    """Whether a leg speaks, and how loud.
+
+    Attributes:
+        stream: the leg.
+        kind: a periodic level, or an edge of speech.
+        start: media time the record is about.
+        duration: its length, samples; of the whole speech for SPEECH_END, 0 for SPEECH_START.
+        speaking: the detector's decision at the end of the span.
+        probability: speech probability over the span, 0 to 1.
+        level_dbfs: root mean square over the span, dB re full scale, at least -100.
+        segment: id of the open segment, if any.
+        detector: which detector decided.
+    """
+
+    stream: StreamId
+    kind: ActivityKind
+    start: int
+    duration: int
+    speaking: bool
+    probability: float
+    level_dbfs: float
+    segment: int | None
+    detector: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechFrame:
+    """Audio inside a speech segment.
+
+    Attributes:
+        stream: the leg.
+        segment: the segment's id: media time of its first sample.
+        start: media time of `pcm[0]`; contiguous within a segment.
+        pcm: the samples; may be empty on the last record.
+        last: the segment ends with this record.
+    """
+
+    stream: StreamId
+    segment: int
+    start: int
+    pcm: Pcm
+    last: bool = False
+
+
+class WindowKind(IntEnum):
+    """What a `FeatureWindow` spans; the numbers are those of the schema."""
+
+    WINDOW = 1
+    UTTERANCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceSummary:
+    """Means over a window's low-level descriptors; None where no frame was voiced.
+
+    Attributes:
+        voiced_share: share of frames with a pitch, 0 to 1.
+        f0_mean: pitch, semitones above 27.5 Hz.
+        f0_stddev: its (population) standard deviation, semitones.
+        loudness_mean: openSMILE's auditory-spectrum loudness, no unit.
+        alpha_ratio_mean: 50-1000 Hz over 1-5 kHz, dB, voiced frames.
+        hammarberg_mean: peak of 0-2 kHz over peak of 2-5 kHz, dB, voiced frames.
+    """
+
+    voiced_share: float
+    f0_mean: float | None
+    f0_stddev: float | None
+    loudness_mean: float
+    alpha_ratio_mean: float | None
+    hammarberg_mean: float | None
+
+
+NO_FLOATS: NDArray[np.float32] = np.zeros(0, np.float32)
+NO_FLOATS.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureWindow:
+    """Features of the last seconds of a segment, or of all of it.
+
+    Attributes:
+        stream: the leg.
+        segment: the segment's id.
+        kind: sliding window or whole utterance.
+        start: media time of the window's first sample.
+        duration: its length, samples.
+        coverage: share of it that was heard, 0 to 1.
+        lookahead: how far behind the audio the newest descriptor lies, samples.
+        feature_set: names the columns, "eGeMAPSv02".
+        lld_first: frame number, within the segment, of the first row of `lld`.
+        lld: descriptors new since the segment's previous record, float32, shape (n, 25), one row every 10 ms.
+        functionals: float32, shape (88,), or (0,) where they cannot be computed.
+        summary: the running picture.
+    """
+
+    stream: StreamId
+    segment: int
+    kind: WindowKind
+    start: int
+    duration: int
+    coverage: float
+    lookahead: int
+    feature_set: str
+    lld_first: int
+    lld: NDArray[np.float32]
+    functionals: NDArray[np.float32]
+    summary: VoiceSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a model: a value, or why there is none."""
+
+    name: str
+    value: float | None
+    unit: str = ""
+    unknown_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """What one model says of one window.
+
+    Attributes:
+        stream: the leg.
+        segment: the segment's id.
+        model: the model's name.
+        model_version: its version.
+        start: media time of the window, samples.
+        duration: its length, samples.
+        is_final: True for the judgement of the whole utterance.
+        lookahead: as the window's.
+        outputs: one or more.
+    """
+
+    stream: StreamId
+    segment: int
+    model: str
+    model_version: str
+    start: int
+    duration: int
+    is_final: bool
+    lookahead: int
+    outputs: tuple[Output, ...]
+
+
+Record: TypeAlias = AudioFrame | VoiceActivity | SpeechFrame | FeatureWindow | Insight
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """When the audio a record depends on passed each station, nanoseconds since the epoch; 0: not yet."""
+
+    arrived_ns: int = 0
+    published_ns: int = 0
+    detected_ns: int = 0
+    extracted_ns: int = 0
+    inferred_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A record with the ledger of the audio that brought it about. Stages see the record only."""
+
+    record: Record
+    ledger: Ledger = field(default_factory=Ledger)
