@@ -98,8 +98,8 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
         found = existing.get(topic.name)
         if found is not None and len(found.partitions) != wanted:
             raise ConfigError(
-                f"Topic {topic.name} has {len(found.partitions)} partitions, the configuration says {wanted}. All topics "
-                "need the same number, or a call's records do not meet: set CALLSCOPE_TOPICS__PARTITIONS to what "
+                f"Topic {topic.name} has {len(found.partitions)} partitions, the configuration says {wanted}. All "
+                "topics need the same number, or a call's records do not meet: set CALLSCOPE_TOPICS__PARTITIONS to what "
                 "exists, or delete the topics."
             )
     missing = [topic for topic in topics if topic.name not in existing]
@@ -123,14 +123,3 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was quicker
                 raise ConfigError(f"Topic {name} could not be created: {error.args[0].str()}") from error
-
-
-
-    "AdminClient",
-    "ConfigResource",
-    "ResourceType",
-    "client_options",
-    "consumer",
-    "ensure_topics",
-    "producer",
-]

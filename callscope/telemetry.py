@@ -1,7 +1,7 @@
 """Every metric and every log event, declared once, by component.
 
-A component calls, for example, `telemetry.stream_rejected(...)`; what that counts and what it logs is decided here and nowhere
-else. Metric names are an interface. Nothing here logs a secret, a token or audio.
+A component calls, for example, `telemetry.stream_rejected(...)`; what that counts and what it logs is decided here
+and nowhere else. Metric names are an interface. Nothing here logs a secret, a token or audio.
 """
 
 from __future__ import annotations
