@@ -99,6 +99,7 @@ class SpeechFrame:
         start: media time of `pcm[0]`; contiguous within a segment.
         pcm: the samples; may be empty on the last record.
         last: the segment ends with this record.
+        stream_ended: the stream itself has ended; such a record holds no audio and belongs to no segment.
     """
 
     stream: StreamId
@@ -106,6 +107,7 @@ class SpeechFrame:
     start: int
     pcm: Pcm
     last: bool = False
+    stream_ended: bool = False
 
 
 class WindowKind(IntEnum):
@@ -113,6 +115,7 @@ class WindowKind(IntEnum):
 
     WINDOW = 1
     UTTERANCE = 2
+    STREAM_END = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,144 @@
+"""The worker: a Faust app around the topology, and what it needs to run: topics, producer, metrics, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import faust
+from aiokafka.helpers import create_ssl_context
+from faust.types import TP
+
+from callscope import clock, kafka, telemetry
+from callscope.config import Settings
+from callscope.topics import partition_of
+from processors import topology
+from processors.outbox import Outbox
+from processors.records import StreamId
+from processors.stages.detect import Detect
+from processors.stages.extract import Extract
+from processors.stages.infer import Infer
+from processors.streams import DetectStreams, ExtractStreams, InferStreams
+from processors.topology import Pipeline
+
+DRAIN_TIMEOUT_S = 10.0
+
+
+def build_pipeline(settings: Settings, clock_ns: Callable[[], int] = clock.wall_ns) -> Pipeline:
+    """The three steps as configured; one instance serves every stream of a worker."""
+    config = settings.processors
+    return Pipeline(
+        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, config.idle_stream_s),
+        ExtractStreams(lambda stream: Extract(stream, config.extract), clock_ns),
+        InferStreams(Infer(config.infer), clock_ns),
+    )
+
+
+def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> faust.App:
+    """A Faust app that runs the topology.
+
+    Args:
+        settings: the settings in force; `settings.kafka` names the cluster.
+        outbox: where results go.
+        stage: "detect", "extract" or "infer" for one stage of the chained wiring, None for all of them fused.
+    """
+    wiring = stage or "fused"
+    app = faust.App(
+        f"{settings.processors.group}-{wiring}",
+        broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
+        broker_credentials=_credentials(settings),
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=16,  # batches, not records
+        broker_commit_interval=1.0,
+        topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+    )
+    pipeline = build_pipeline(settings)
+    if stage is None:
+        topology.fused(app, pipeline, outbox)
+    else:
+        topology.chained(app, stage, pipeline, outbox)
+
+    @app.on_partitions_assigned.connect
+    async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
+        telemetry.worker_ready(wiring, len(assigned))
+
+    @app.on_partitions_revoked.connect
+    async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
+        partitions = {tp.partition for tp in revoked}
+
+        def belongs(stream: StreamId) -> bool:
+            return partition_of(stream.call_id, settings.topics.partitions) in partitions
+
+        for step in (pipeline.detect, pipeline.extract, pipeline.infer):
+            step.drop(belongs)
+
+    return app
+
+
+def _credentials(settings: Settings) -> Any:
+    """The same security settings as librdkafka gets, in Faust's words; None where none are needed."""
+    security = settings.kafka_security
+    if security.protocol == "PLAINTEXT":
+        return None
+    context = None
+    if security.protocol.endswith("SSL"):
+        context = create_ssl_context(
+            cafile=str(security.ca_file) if security.ca_file else None,
+            certfile=str(security.cert_file) if security.cert_file else None,
+            keyfile=str(security.key_file) if security.key_file else None,
+            password=security.key_password.get_secret_value() or None,
+        )
+    if security.protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    return faust.SASLCredentials(
+        username=security.username,
+        password=security.password.get_secret_value(),
+        mechanism=security.mechanism,
+        ssl_context=context,
+    )
+
+
+async def serve(settings: Settings, stage: str | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT.
+
+    Raises:
+        CallscopeError: Kafka cannot be reached, a topic does not fit, or a model cannot be used.
+        RuntimeError: Kafka did not take a result, after the producer's own retries.
+    """
+    kafka.ensure_topics(settings)
+    outbox = Outbox(kafka.producer(settings), settings.topics.partitions)
+    app = build_app(settings, outbox, stage)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    telemetry.worker_starting(stage or "fused")
+    deliveries = asyncio.create_task(outbox.poll_forever())
+    crashed = asyncio.create_task(app.wait_until_stopped())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await app.start()
+        await asyncio.wait({crashed, stopped, deliveries}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await app.stop()
+        await outbox.drain(DRAIN_TIMEOUT_S)
+        for task in (deliveries, crashed, stopped):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    if app.crash_reason is not None:
+        raise RuntimeError("The worker stopped by itself; it is safe to start it again.") from app.crash_reason
+
+
+def run(settings: Settings, stage: str | None = None) -> None:
+    """`serve` on an event loop of its own."""
+    for chatty in ("faust", "mode", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    asyncio.run(serve(settings, stage))

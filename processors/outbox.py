@@ -1,0 +1,90 @@
+"""Results to Kafka: produced with confluent-kafka, and counted back to the batch they came of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from callscope import telemetry
+from callscope.topics import partition_of
+from processors import wire
+from processors.records import Envelope
+from processors.transport import Batch
+
+POLL_INTERVAL_S = 0.02
+"""How often delivery reports are looked at when nothing is being sent."""
+
+
+class Outbox:
+    """Produces records and keeps each batch's count of those that Kafka has not acknowledged.
+
+    Args:
+        producer: an idempotent confluent-kafka producer; delivery failures after its own retries are final.
+        partitions: partitions of every topic.
+    """
+
+    def __init__(self, producer: Producer, partitions: int) -> None:
+        self._producer = producer
+        self._partitions = partitions
+        self._failure: KafkaError | None = None
+
+    async def send(self, batch: Batch, envelopes: Iterable[Envelope]) -> None:
+        """Produce what came of a batch. Waits while the producer's bounded queue is full.
+
+        Raises:
+            RuntimeError: an earlier record could not be delivered; the worker must end and begin again at its commit.
+        """
+        for envelope in envelopes:
+            record = envelope.record
+            topic = wire.topic_of(record)
+            batch.undelivered += 1
+            value = wire.encode(envelope)
+            while True:
+                try:
+                    self._producer.produce(
+                        topic.name,
+                        value=value,
+                        key=str(record.stream),
+                        partition=partition_of(record.stream.call_id, self._partitions),
+                        headers=[("schema", topic.value)],
+                        on_delivery=partial(self._delivered, batch),
+                    )
+                    break
+                except BufferError:  # back-pressure: the broker is slower than we are
+                    telemetry.outbox_full()
+                    await asyncio.sleep(POLL_INTERVAL_S)
+                    self._poll()
+        self._poll()
+
+    def _poll(self) -> None:
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise RuntimeError(f"Kafka did not take a result: {self._failure.str()}")
+
+    def _delivered(self, batch: Batch, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            batch.undelivered -= 1
+        else:
+            self._failure = error
+            telemetry.result_undeliverable(error.str())
+
+    async def poll_forever(self) -> None:
+        """Look at delivery reports; runs beside the agents.
+
+        Raises:
+            RuntimeError: a record could not be delivered.
+        """
+        while True:
+            self._poll()
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until everything is delivered.
+
+        Returns:
+            How many records were not, when the time was up.
+        """
+        return int(await asyncio.to_thread(self._producer.flush, timeout_s))

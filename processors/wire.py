@@ -1,0 +1,261 @@
+"""Bytes to records and back: the only module here that knows Protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from callscope.topics import AUDIO_FRAMES, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS, VOICE_SPEECH, Topic
+from processors.records import (
+    ActivityKind,
+    AudioFrame,
+    Envelope,
+    FeatureWindow,
+    Insight,
+    Ledger,
+    Output,
+    Record,
+    SpeechFrame,
+    StreamId,
+    VoiceActivity,
+    VoiceSummary,
+    WindowKind,
+)
+from schemas.v1 import activity_pb2, audio_pb2, features_pb2, insight_pb2, ledger_pb2
+
+LLD_COLUMNS = 25
+"""Low-level descriptors of eGeMAPSv02."""
+
+_NO_AUDIO = np.zeros(0, np.int16)
+_NO_AUDIO.flags.writeable = False
+
+
+class Undecodable(ValueError):
+    """A record's bytes are not what its topic promises."""
+
+
+def topic_of(record: Record) -> Topic:
+    """The topic a record belongs on."""
+    return _TOPIC_OF[type(record)]
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The record and its ledger as the bytes of its topic; equal records give equal bytes."""
+    message = _TO_MESSAGE[type(envelope.record)](envelope.record)
+    message.ledger.CopyFrom(_ledger_message(envelope.ledger))
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def decode(topic: str, value: bytes) -> Envelope:
+    """What `encode` made of it.
+
+    Args:
+        topic: name of the topic it was read from.
+        value: the record's bytes.
+
+    Raises:
+        Undecodable: these bytes cannot be a record of that topic; the message says why.
+    """
+    kind, read = _FROM_MESSAGE[topic]
+    try:
+        message: Any = kind.FromString(value)
+    except DecodeError as error:
+        raise Undecodable(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
+    if not message.call_id or not message.leg:
+        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without call id or leg")
+    try:
+        record = read(message)
+    except ValueError as error:
+        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} with an impossible value: {error}") from error
+    ledger = message.ledger
+    return Envelope(
+        record,
+        Ledger(ledger.arrived_ns, ledger.published_ns, ledger.detected_ns, ledger.extracted_ns, ledger.inferred_ns),
+    )
+
+
+def _ledger_message(ledger: Ledger) -> ledger_pb2.Ledger:
+    return ledger_pb2.Ledger(
+        arrived_ns=ledger.arrived_ns,
+        published_ns=ledger.published_ns,
+        detected_ns=ledger.detected_ns,
+        extracted_ns=ledger.extracted_ns,
+        inferred_ns=ledger.inferred_ns,
+    )
+
+
+def _pcm(message: audio_pb2.AudioFrame | audio_pb2.SpeechFrame) -> np.ndarray[Any, np.dtype[np.int16]]:
+    if len(message.pcm) % 2:
+        raise Undecodable(f"{len(message.pcm)} bytes of 16-bit audio")
+    return np.frombuffer(message.pcm, "<i2") if message.pcm else _NO_AUDIO
+
+
+def _audio_frame_to(record: AudioFrame) -> audio_pb2.AudioFrame:
+    return audio_pb2.AudioFrame(
+        call_id=record.stream.call_id,
+        leg=record.stream.leg,
+        seq=record.seq,
+        start=record.start,
+        pcm=record.pcm.astype("<i2", copy=False).tobytes(),
+        gap_before=record.gap_before,
+        last=record.last,
+    )
+
+
+def _audio_frame_from(message: audio_pb2.AudioFrame) -> AudioFrame:
+    stream = StreamId(message.call_id, message.leg)
+    return AudioFrame(stream, message.seq, message.start, _pcm(message), message.gap_before, message.last)
+
+
+def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
+    return audio_pb2.SpeechFrame(
+        call_id=record.stream.call_id,
+        leg=record.stream.leg,
+        segment=record.segment,
+        start=record.start,
+        pcm=record.pcm.astype("<i2", copy=False).tobytes(),
+        last=record.last,
+        stream_ended=record.stream_ended,
+    )
+
+
+def _speech_frame_from(message: audio_pb2.SpeechFrame) -> SpeechFrame:
+    stream = StreamId(message.call_id, message.leg)
+    return SpeechFrame(stream, message.segment, message.start, _pcm(message), message.last, message.stream_ended)
+
+
+def _activity_to(record: VoiceActivity) -> activity_pb2.VoiceActivity:
+    return activity_pb2.VoiceActivity(
+        call_id=record.stream.call_id,
+        leg=record.stream.leg,
+        kind=activity_pb2.VoiceActivity.Kind.ValueType(record.kind),
+        start=record.start,
+        duration=record.duration,
+        speaking=record.speaking,
+        probability=record.probability,
+        level_dbfs=record.level_dbfs,
+        segment=record.segment,
+        detector=record.detector,
+    )
+
+
+def _activity_from(message: activity_pb2.VoiceActivity) -> VoiceActivity:
+    return VoiceActivity(
+        StreamId(message.call_id, message.leg),
+        ActivityKind(message.kind),
+        message.start,
+        message.duration,
+        message.speaking,
+        message.probability,
+        message.level_dbfs,
+        message.segment if message.HasField("segment") else None,
+        message.detector,
+    )
+
+
+_SUMMARY_FIELDS = tuple(VoiceSummary.__dataclass_fields__)
+
+
+def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
+    summary = {name: getattr(record.summary, name) for name in _SUMMARY_FIELDS}
+    return features_pb2.FeatureWindow(
+        call_id=record.stream.call_id,
+        leg=record.stream.leg,
+        segment=record.segment,
+        kind=features_pb2.FeatureWindow.Kind.ValueType(record.kind),
+        start=record.start,
+        duration=record.duration,
+        coverage=record.coverage,
+        lookahead=record.lookahead,
+        feature_set=record.feature_set,
+        lld_first=record.lld_first,
+        lld=record.lld.ravel().tolist(),
+        functionals=record.functionals.tolist(),
+        summary=features_pb2.VoiceSummary(**{name: value for name, value in summary.items() if value is not None}),
+    )
+
+
+def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
+    if len(message.lld) % LLD_COLUMNS:
+        raise Undecodable(f"{len(message.lld)} descriptors are not rows of {LLD_COLUMNS}")
+    summary = message.summary
+    optional = {
+        name: getattr(summary, name) if summary.HasField(name) else None
+        for name in ("f0_mean", "f0_stddev", "alpha_ratio_mean", "hammarberg_mean")
+    }
+    return FeatureWindow(
+        stream=StreamId(message.call_id, message.leg),
+        segment=message.segment,
+        kind=WindowKind(message.kind),
+        start=message.start,
+        duration=message.duration,
+        coverage=message.coverage,
+        lookahead=message.lookahead,
+        feature_set=message.feature_set,
+        lld_first=message.lld_first,
+        lld=np.array(message.lld, np.float32).reshape(-1, LLD_COLUMNS),
+        functionals=np.array(message.functionals, np.float32),
+        summary=VoiceSummary(voiced_share=summary.voiced_share, loudness_mean=summary.loudness_mean, **optional),
+    )
+
+
+def _insight_to(record: Insight) -> insight_pb2.Insight:
+    return insight_pb2.Insight(
+        call_id=record.stream.call_id,
+        leg=record.stream.leg,
+        segment=record.segment,
+        model=record.model,
+        model_version=record.model_version,
+        start=record.start,
+        duration=record.duration,
+        is_final=record.is_final,
+        lookahead=record.lookahead,
+        outputs=[
+            insight_pb2.Output(
+                name=output.name, value=output.value, unit=output.unit, unknown_because=output.unknown_because
+            )
+            for output in record.outputs
+        ],
+    )
+
+
+def _insight_from(message: insight_pb2.Insight) -> Insight:
+    return Insight(
+        StreamId(message.call_id, message.leg),
+        message.segment,
+        message.model,
+        message.model_version,
+        message.start,
+        message.duration,
+        message.is_final,
+        message.lookahead,
+        tuple(
+            Output(o.name, o.value if o.HasField("value") else None, o.unit, o.unknown_because) for o in message.outputs
+        ),
+    )
+
+
+_TOPIC_OF: Mapping[type, Topic] = {
+    AudioFrame: AUDIO_FRAMES,
+    SpeechFrame: VOICE_SPEECH,
+    VoiceActivity: VOICE_ACTIVITY,
+    FeatureWindow: VOICE_FEATURES,
+    Insight: VOICE_INSIGHTS,
+}
+_TO_MESSAGE: Mapping[type, Callable[[Any], Any]] = {
+    AudioFrame: _audio_frame_to,
+    SpeechFrame: _speech_frame_to,
+    VoiceActivity: _activity_to,
+    FeatureWindow: _features_to,
+    Insight: _insight_to,
+}
+_FROM_MESSAGE: Mapping[str, tuple[type[Message], Callable[[Any], Record]]] = {
+    AUDIO_FRAMES.name: (audio_pb2.AudioFrame, _audio_frame_from),
+    VOICE_SPEECH.name: (audio_pb2.SpeechFrame, _speech_frame_from),
+    VOICE_ACTIVITY.name: (activity_pb2.VoiceActivity, _activity_from),
+    VOICE_FEATURES.name: (features_pb2.FeatureWindow, _features_from),
+    VOICE_INSIGHTS.name: (insight_pb2.Insight, _insight_from),
+}
