@@ -71,6 +71,10 @@ class Ingest(_Section):
     hello_timeout_s: float = Field(10.0, gt=0)
     idle_timeout_s: float = Field(30.0, gt=0)
     ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
+    publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
+    allow_unauthenticated: bool = Field(
+        False, description="listen beyond this machine although anyone who reaches the port may send audio"
+    )
 
 
 class Detect(_Section):
@@ -122,6 +126,8 @@ class Sink(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(7071, ge=0, le=65_535)
+    allow_unauthenticated: bool = Field(False, description="listen beyond this machine though anyone may then read")
+    origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 

@@ -20,6 +20,7 @@
     │   ├── BadMessage              1003
     │   ├── StreamExists            4409
     │   ├── TooManyStreams          1008
+    │   ├── TimedOut                4408
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
@@ -121,6 +122,12 @@ class TooManyStreams(IngestError):
     """The gateway's limit of concurrent streams is reached."""
 
     close_code = 1008
+
+
+class TimedOut(IngestError):
+    """Nothing came from the client for too long, or it does not read what it is sent."""
+
+    close_code = 4408
 
 
 class NotPublished(IngestError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -89,18 +89,15 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
     try:
         existing = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
-        raise KafkaUnreachable(
-            f"No Kafka broker answered at {settings.kafka} within {timeout_s:.0f} s. Is it running, and is the "
-            "address right? `callscope doctor` checks both."
-        ) from error
+        raise _unreachable(settings, timeout_s) from error
     wanted = settings.topics.partitions
     for topic in topics:
         found = existing.get(topic.name)
         if found is not None and len(found.partitions) != wanted:
             raise ConfigError(
                 f"Topic {topic.name} has {len(found.partitions)} partitions, the configuration says {wanted}. All "
-                "topics need the same number, or a call's records do not meet: set CALLSCOPE_TOPICS__PARTITIONS to what "
-                "exists, or delete the topics."
+                "topics need the same number, or a call's records do not meet: set CALLSCOPE_TOPICS__PARTITIONS to "
+                "what exists, or delete the topics."
             )
     missing = [topic for topic in topics if topic.name not in existing]
     retention_hours = settings.broker.retention_hours
@@ -123,3 +120,40 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was quicker
                 raise ConfigError(f"Topic {name} could not be created: {error.args[0].str()}") from error
+
+
+def records_held(
+    settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeout_s: float = 10.0
+) -> dict[str, tuple[int, int]]:
+    """How much the topics hold now.
+
+    Returns:
+        Topic name → (partitions, records), for those that exist.
+
+    Raises:
+        KafkaUnreachable: no broker answered in time.
+    """
+    reader = consumer(settings)
+    try:
+        existing = reader.list_topics(timeout=timeout_s).topics
+        held = {}
+        for topic in topics:
+            if topic.name in existing:
+                partitions = existing[topic.name].partitions
+                marks = [
+                    reader.get_watermark_offsets(TopicPartition(topic.name, number), timeout=timeout_s)
+                    for number in partitions
+                ]
+                held[topic.name] = (len(partitions), sum(high - low for low, high in marks))
+        return held
+    except KafkaException as error:
+        raise _unreachable(settings, timeout_s) from error
+    finally:
+        reader.close()
+
+
+def _unreachable(settings: Settings, timeout_s: float) -> KafkaUnreachable:
+    return KafkaUnreachable(
+        f"No Kafka broker answered at {settings.kafka} within {timeout_s:.0f} s. Is it running, and is the address "
+        "right? `callscope doctor` checks both."
+    )

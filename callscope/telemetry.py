@@ -29,12 +29,224 @@ def configure_logging(level: str) -> None:
 
 _ingest = logging.getLogger("callscope.ingest")
 
+_streams_open = Gauge("callscope_ingest_streams_open", "Streams being received", ["source"])
+_streams = Counter("callscope_ingest_streams_total", "Streams received", ["source"])
+_audio_seconds = Counter("callscope_ingest_audio_seconds_total", "Audio handed to Kafka, seconds over all streams")
+_ingest_errors = Counter("callscope_ingest_errors_total", "Connections closed with an error, by close code", ["code"])
+_delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
+_backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
+_ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
+_kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
+
+
+def gateway_listening(url: str) -> None:
+    """The gateway accepts connections; the supervisor waits for this line."""
+    _ingest.info("gateway listening on %s", url)
+
+
+def gateway_stopping(streams: int) -> None:
+    """The gateway was told to stop."""
+    _ingest.info("gateway shutting down: %d streams are ended", streams)
+
+
+def gateway_stopped(undelivered: int) -> None:
+    """The gateway has stopped; 0 is the number to see."""
+    if undelivered:
+        _ingest.error("gateway stopped: %d records are not known to have reached Kafka", undelivered)
+    else:
+        _ingest.info("gateway stopped")
+
+
+def ingest_streams_opened(streams: int, source: str) -> None:
+    """Streams of one source were accepted."""
+    _streams_open.labels(source).inc(streams)
+    _streams.labels(source).inc(streams)
+
+
+def ingest_streams_closed(streams: int, source: str) -> None:
+    """Streams of one source are not received any more."""
+    _streams_open.labels(source).dec(streams)
+
+
+def ingest_stream_started(stream: str, encoding: str, rate_hz: int) -> None:
+    """A stream began."""
+    _ingest.info("stream started: %s (%s, %d Hz)", stream, encoding, rate_hz)
+
+
+def ingest_stream_ended(stream: str, duration_s: float, reason: str) -> None:
+    """A stream ended."""
+    _ingest.info("stream ended: %s after %.2f s of audio: %s", stream, duration_s, reason)
+
+
+def ingest_audio(seconds: float) -> None:
+    """A record of audio was handed to Kafka."""
+    _audio_seconds.inc(seconds)
+
+
+def ingest_error(code: int, peer: str, reason: str) -> None:
+    """A connection was closed with an error."""
+    _ingest_errors.labels(str(code)).inc()
+    _ingest.warning("connection from %s closed with %d: %s", peer, code, reason)
+
+
+def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:
+    """Kafka did not take a record, after the producer's own retries."""
+    _delivery_failures.labels(topic).inc()
+    _ingest.error("record not delivered: %s, key %s: %s", topic, key, reason)
+
+
+def ingest_backpressure() -> None:
+    """A source is held back because Kafka does not take audio as fast as it comes."""
+    _backpressure.inc()
+
+
+def ingest_queue(records: int) -> None:
+    """How many records are under way."""
+    _ingest_queue.set(records)
+
+
+def ingest_kafka_trouble(reason: str) -> None:
+    """The Kafka client reported an error that belongs to no record, such as a lost connection; it goes on by itself."""
+    _kafka_trouble.inc()
+    _ingest.warning("Kafka client: %s", reason)
+
+
 # ── processors ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 _processors = logging.getLogger("callscope.processors")
 
+_undecodable = Counter("callscope_records_undecodable_total", "Records not what their topic promises", ["topic"])
+_outbox_full = Counter("callscope_outbox_full_total", "Times a worker waited because its producer's queue was full")
+_undeliverable = Counter("callscope_results_undeliverable_total", "Results that Kafka did not take")
+
+
+def record_undecodable(topic: str, partition: int, offset: int, reason: str) -> None:
+    """A record was passed over."""
+    _undecodable.labels(topic).inc()
+    _processors.warning("record passed over: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def outbox_full() -> None:
+    """The producer's queue is full; the worker waits."""
+    _outbox_full.inc()
+
+
+def result_undeliverable(reason: str) -> None:
+    """Kafka did not take a result, after the producer's own retries."""
+    _undeliverable.inc()
+    _processors.error("result not delivered: %s", reason)
+
+
+def worker_starting(wiring: str) -> None:
+    """A worker is about to join its group."""
+    _processors.info("worker starting: %s", wiring)
+
+
+def worker_ready(wiring: str, partitions: int) -> None:
+    """A worker has partitions and reads."""
+    _processors.info("worker ready: %s, %d partitions", wiring, partitions)
+
+
 # ── sinks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _sinks = logging.getLogger("callscope.sinks")
+
+_sink_subscribers = Gauge("callscope_sink_subscribers", "Subscribers connected now")
+_sink_running_calls = Gauge("callscope_sink_running_calls", "Calls running now")
+_sink_sent = Counter("callscope_sink_messages_sent_total", "Messages written to subscribers", ["type"])
+_sink_dropped = Counter("callscope_sink_messages_dropped_total", "Interim results slow subscribers did not get")
+_sink_too_slow = Counter("callscope_sink_subscribers_too_slow_total", "Subscribers cut off because they fell behind")
+_sink_refused = Counter("callscope_sink_refused_total", "Connections and requests refused", ["code"])
+_sink_duplicates = Counter("callscope_sink_duplicates_total", "Records already seen, passed to nobody")
+_sink_unreadable = Counter("callscope_sink_records_unreadable_total", "Records that could not be read", ["topic"])
+_sink_latency = Histogram(
+    "callscope_sink_latency_seconds",
+    "From the arrival of the last audio a result depends on to the subscriber's socket",
+    ["type"],
+    buckets=LATENCY_BUCKETS_S,
+)
+
+
+def dashboard_ready(address: str) -> None:
+    """The sink reads the topics and takes subscribers."""
+    _sinks.info("dashboard at %s", address)
+
+
+def sink_stopping() -> None:
+    """The sink was asked to end."""
+    _sinks.info("sink stopping")
+
+
+def subscriber_joined(peer: str) -> None:
+    """A subscriber connected."""
+    _sink_subscribers.inc()
+    _sinks.info("subscriber connected: %s", peer)
+
+
+def subscriber_left(peer: str, code: int | None, sent: int) -> None:
+    """A subscriber is gone."""
+    _sink_subscribers.dec()
+    _sinks.info("subscriber gone: %s, close code %s after %d messages", peer, code, sent)
+
+
+def subscriber_refused(peer: str, code: str, reason: str) -> None:
+    """A connection or a request could not be served."""
+    _sink_refused.labels(code).inc()
+    _sinks.warning("subscriber refused: %s: %s", peer, reason)
+
+
+def subscriber_too_slow(peer: str) -> None:
+    """A subscriber fell so far behind that final results would be lost."""
+    _sink_too_slow.inc()
+    _sinks.warning("subscriber too slow, cut off: %s", peer)
+
+
+def result_pushed(kind: str, latency_s: float | None) -> None:
+    """A message was written to a subscriber's socket."""
+    _sink_sent.labels(kind).inc()
+    if latency_s is not None:
+        _sink_latency.labels(kind).observe(latency_s)
+
+
+def results_dropped(count: int) -> None:
+    """Interim results gave way in full queues."""
+    _sink_dropped.inc(count)
+
+
+def duplicate_dropped() -> None:
+    """A record came that was seen before."""
+    _sink_duplicates.inc()
+
+
+def record_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
+    """A record was skipped."""
+    _sink_unreadable.labels(topic).inc()
+    _sinks.error("record skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def consumer_error(reason: str) -> None:
+    """Kafka reported trouble that the client mends by itself."""
+    _sinks.warning("kafka: %s", reason)
+
+
+def running_calls(count: int) -> None:
+    """How many calls run."""
+    _sink_running_calls.set(count)
+
+
+# ── broker ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_broker = logging.getLogger("callscope.broker")
+
+
+def broker_started(bootstrap: str, pid: int, seconds: float) -> None:
+    """The embedded Kafka answers."""
+    _broker.info("embedded Kafka answers at %s after %.1f s (Java is process %d)", bootstrap, seconds, pid)
+
+
+def broker_stopped(bootstrap: str) -> None:
+    """The embedded Kafka has ended, as it was told."""
+    _broker.info("embedded Kafka at %s has ended", bootstrap)
+
 
 __all__ = ["LATENCY_BUCKETS_S", "Counter", "Gauge", "Histogram", "configure_logging"]

@@ -1,7 +1,8 @@
 """Checks the schemas: the committed code is what protoc makes of them, and nothing on the wire has changed its meaning.
 
 The second check compares them with `schemas/v1/released.binpb`, the descriptors as last released: a message, field or
-enum value may be added, never removed, renumbered, renamed, retyped or made repeated. `--release` writes that file anew.
+enum value may be added, never removed, renumbered, renamed, retyped or made repeated. `--release` writes that
+file anew.
 """
 
 from __future__ import annotations

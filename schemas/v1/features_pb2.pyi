@@ -37,6 +37,8 @@ class FeatureWindow(_message.Message):
         """The sliding window: the last seconds of the segment so far."""
         UTTERANCE: FeatureWindow._Kind.ValueType  # 2
         """The whole segment, when it has ended."""
+        STREAM_END: FeatureWindow._Kind.ValueType  # 3
+        """No window: the stream has ended, and with it all that was remembered of it."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: FeatureWindow.Kind.ValueType  # 0
@@ -44,6 +46,8 @@ class FeatureWindow(_message.Message):
     """The sliding window: the last seconds of the segment so far."""
     UTTERANCE: FeatureWindow.Kind.ValueType  # 2
     """The whole segment, when it has ended."""
+    STREAM_END: FeatureWindow.Kind.ValueType  # 3
+    """No window: the stream has ended, and with it all that was remembered of it."""
 
     CALL_ID_FIELD_NUMBER: _builtins.int
     LEG_FIELD_NUMBER: _builtins.int

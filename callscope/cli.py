@@ -1,0 +1,243 @@
+"""The command line: `callscope up`, `demo`, `send`, `watch`, `topics`, `doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from callscope import telemetry
+from callscope.config import Settings, load
+from callscope.errors import CallscopeError
+
+console = Console(highlight=False)
+complaints = Console(stderr=True, highlight=False)
+
+
+class _Commands(click.Group):
+    """Turns an error of ours into one message, and Ctrl-C into a quiet end."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CallscopeError as error:
+            complaints.print(f"[bold red]callscope:[/] {_plain(str(error))}")
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            console.print("stopped")
+            ctx.exit(130)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="callscope")
+def main() -> None:
+    """Callscope: real-time voice analytics for call centres, on Kafka.
+
+    \b
+    First steps:
+      callscope demo          start everything and play a call through it
+      callscope up            start everything and keep it running
+      callscope send FILE     send a recording to it as if it were a call, and see the results
+      callscope doctor        is everything here that it needs?
+
+    Settings come from callscope.toml and from CALLSCOPE_… in the environment; see docs/operations.md.
+    """  # noqa: D301  # click reads the \b: keep these lines as they are
+
+
+@main.command()
+@click.option("--chained", is_flag=True, help="One worker process a stage, joined by Kafka, instead of one for all.")
+@click.option("--ephemeral", is_flag=True, help="Keep nothing: Kafka's data goes when it ends.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
+def up(chained: bool, ephemeral: bool, verbose: bool) -> None:
+    """Start the whole system on this machine and keep it running until Ctrl-C.
+
+    Starts an own Kafka, unless CALLSCOPE_KAFKA names one, then the gateway, the workers and the dashboard.
+    """
+    from callscope import supervisor
+
+    settings = _settings(verbose)
+    console.print("Callscope is starting …")
+    with supervisor.running(
+        settings, chained=chained, ephemeral=ephemeral, free_ports=False, say=console.print
+    ) as system:
+        console.print("Ready. Send a call:  callscope send FILE     Stop: Ctrl-C")
+        system.wait()
+
+
+@main.command()
+@click.option("--legs", type=click.IntRange(1, 500), help="Load mode: so many legs at once instead of one call.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Load mode: how long.")
+@click.option("--chained", is_flag=True, help="One worker process a stage.")
+@click.option("--once", is_flag=True, help="End when the call is over (the default where output is not a terminal).")
+@click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
+def demo(legs: int | None, seconds: float, chained: bool, once: bool, verbose: bool) -> None:
+    """Start the whole system, play a call through it, show the results.
+
+    The call is synthetic speech: a customer with a bill that is too high, and an agent. Nothing is kept.
+    """
+    from importlib.resources import as_file, files
+
+    from callscope import supervisor
+    from callscope.client import recording
+    from callscope.client.showing import progress_bar, send_and_show
+    from callscope.demo import load as load_mode
+
+    settings = _settings(verbose)
+    console.print("Callscope demo: starting Kafka, the gateway, the workers and the dashboard …")
+    with as_file(files("callscope.demo") / "call.ogg") as path:
+        call = recording.read(path)
+    with supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=console.print) as system:
+        if legs is not None:
+            with progress_bar(console) as bar:
+                task = bar.add_task(f"{legs} legs", total=seconds)
+                came_to = asyncio.run(
+                    load_mode.run(call, system.addresses, legs, seconds, lambda s: bar.update(task, completed=s))
+                )
+            console.print(f"{legs} legs for {seconds:.0f} s: {came_to.tally.latency_line()}")
+            console.print(f"published audio was at most {came_to.behind_s:.2f} s behind at the end")
+            return
+        console.print("\nOpen the dashboard to watch this call as a supervisor would. Its results as they come:\n")
+        asyncio.run(
+            send_and_show(
+                call,
+                system.addresses.gateway,
+                system.addresses.results,
+                "demo-call",
+                ("customer", "agent"),
+                1.0,
+                console,
+            )
+        )
+        system.check()
+        if not once and console.is_terminal:
+            console.print(f"\nStill running: {system.addresses.dashboard}   Stop: Ctrl-C")
+            console.print(
+                f"Send a call of your own:  callscope send FILE --gateway {system.addresses.gateway} "
+                f"--results {system.addresses.results}"
+            )
+            system.wait()
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--legs", default="customer,agent", show_default=True, help="Names of the channels, left first.")
+@click.option("--call-id", help="Default: the file's name and a random part. With several files a number is added.")
+@click.option("--speed", type=click.FloatRange(0, 1000), default=1.0, show_default=True, help="0: as fast as it goes.")
+@click.option("--gateway", help="The gateway's address. Default: as configured, on this machine.")
+@click.option("--results", "sink", help="The sink's address. Default: as configured, on this machine.")
+@click.option("--quiet", "-q", is_flag=True, help="Only send; show no results.")
+def send(
+    files: tuple[Path, ...],
+    legs: str,
+    call_id: str | None,
+    speed: float,
+    gateway: str | None,
+    sink: str | None,
+    quiet: bool,
+) -> None:
+    """Send recordings as calls, one after the other, and show their results.
+
+    Any format libsndfile reads: WAV, FLAC, Ogg, MP3. Stereo files are two legs of one call, left first.
+    """
+    from callscope.client import recording
+    from callscope.client.showing import send_and_show
+
+    settings = _settings(False)
+    gateway = gateway or _gateway(settings)
+    results = None if quiet else sink or _results(settings)
+    names = tuple(name.strip() for name in legs.split(","))
+    for number, path in enumerate(files):
+        audio = recording.read(path)
+        channels = names[: audio.channels]
+        if len(channels) < audio.channels:
+            raise click.BadParameter(f"{path} has {audio.channels} channels, --legs names {len(names)}.")
+        identity = call_id or f"{audio.name[:100]}-{uuid.uuid4().hex[:6]}"
+        if call_id and len(files) > 1:
+            identity = f"{call_id}-{number + 1}"
+        console.print(
+            f"{path}: {audio.duration_s:.1f} s, {audio.rate_hz} Hz, {' and '.join(channels)}, call {identity}"
+        )
+        asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console))
+
+
+@main.command()
+@click.option("--call", "calls", multiple=True, help="Only this call; may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="Every message as a line of JSON.")
+@click.option("--results", "sink", help="The sink's address. Default: as configured, on this machine.")
+def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
+    """Show results as they come, of all calls or of some, until Ctrl-C."""
+    import json
+
+    from callscope.client import results, telling
+
+    settings = _settings(False)
+
+    async def follow() -> None:
+        async with results.subscription(sink or _results(settings), calls=calls) as messages:
+            async for message in messages:
+                if as_json:
+                    click.echo(json.dumps(message))
+                elif message["type"] == "subscribed":
+                    console.print(f"Watching; {len(message['running'])} calls are running. Stop: Ctrl-C")
+                elif line := telling.line_of(message):
+                    console.print(f"{message['call_id']:<24} {_plain(line)}")
+
+    asyncio.run(follow())
+
+
+@main.command()
+def topics() -> None:
+    """Show Kafka's topics: who writes them, how they are keyed, how much they hold."""
+    from callscope import kafka
+    from callscope.topics import TOPICS
+
+    settings = _settings(False)
+    held = kafka.records_held(settings)
+    table = Table("topic", "key", "value", "written by", "partitions", "records", "kept for")
+    for topic in TOPICS:
+        partitions, records = held.get(topic.name, (0, 0))
+        kept = f"{topic.retention_ms // 3_600_000} h"
+        table.add_row(topic.name, topic.key, topic.value, topic.writer, str(partitions), str(records), kept)
+    console.print(table)
+
+
+@main.command()
+def doctor() -> None:
+    """Look whether this machine has what Callscope needs, and say how to mend what is missing."""
+    from callscope.doctor import examine
+
+    settings = _settings(False)
+    wrong = 0
+    for finding in examine(settings):
+        mark = "[green]ok[/]  " if finding.good else "[red]no[/]  "
+        console.print(f"{mark}{finding.what:<15} {_plain(finding.says)}")
+        if not finding.good:
+            wrong += 1
+            console.print(f"    {'':<15} → {_plain(finding.mend)}")
+    if wrong:
+        sys.exit(1)
+    console.print("Everything is here. `callscope up` starts it.")
+
+
+def _settings(verbose: bool) -> Settings:
+    settings = load()
+    telemetry.configure_logging(settings.log_level if verbose else "warning")
+    return settings
+
+
+def _gateway(settings: Settings) -> str:
+    return f"ws://{settings.ingest.host}:{settings.ingest.port}/v1/stream"
+
+
+def _results(settings: Settings) -> str:
+    return f"ws://{settings.sink.host}:{settings.sink.port}/v1/results"

@@ -1,0 +1,98 @@
+"""Sending one call and showing its results on the terminal while they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from callscope.client import results
+from callscope.client.recording import Recording
+from callscope.client.sending import Sending, send
+from callscope.client.telling import Tally, line_of
+
+SETTLE_S = 2.0
+"""When all audio is sent and no result came for so long, there are no more."""
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar in seconds of audio, on a terminal; nothing elsewhere."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+async def send_and_show(
+    recording: Recording,
+    gateway: str,
+    sink: str | None,
+    call_id: str,
+    legs: tuple[str, ...],
+    speed: float,
+    console: Console,
+) -> Tally:
+    """Send a recording as one call; print its results until they are over, and what they came to.
+
+    Args:
+        recording: what to send.
+        gateway: the gateway's address.
+        sink: the sink's address; None shows no results.
+        call_id: the call's id.
+        legs: one name per channel.
+        speed: 1 is real time, 0 as fast as the gateway takes it.
+        console: where to print.
+
+    Raises:
+        SendRefused: the gateway refused the call or ended it.
+        NoResults: the sink cannot be reached, or ended the subscription.
+    """
+    tally = Tally()
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"sending {call_id}", total=recording.duration_s)
+
+        def show(state: Sending) -> None:
+            bar.update(task, completed=state.sent_s)
+
+        if sink is None:
+            await send(recording, gateway, call_id, legs, speed=speed, progress=show)
+            return tally
+        async with results.subscription(sink, calls=[call_id]) as messages:
+            await anext(messages)  # "subscribed": from here on nothing is missed
+            sending = asyncio.create_task(send(recording, gateway, call_id, legs, speed=speed, progress=show))
+            try:
+                async for message in _until_settled(messages, sending):
+                    tally.add(message)
+                    if line := line_of(message):
+                        bar.console.print(escape(line))
+            finally:
+                sending.cancel()
+    for line in tally.lines():
+        console.print(line)
+    return tally
+
+
+async def _until_settled(
+    messages: AsyncIterator[dict[str, Any]], sending: asyncio.Task[Sending]
+) -> AsyncIterator[dict[str, Any]]:
+    """Messages until all audio is sent and `SETTLE_S` have passed without one."""
+    while True:
+        coming = asyncio.ensure_future(anext(messages))
+        if not sending.done():
+            await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done():
+            await sending  # raises what went wrong with it
+            await asyncio.wait({coming}, timeout=SETTLE_S)
+        if not coming.done():
+            coming.cancel()
+            return
+        yield await coming

@@ -1,0 +1,173 @@
+"""Runs the whole system on one machine: broker, gateway, workers and sink as child processes, ended in order."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from callscope import clock, kafka, lifetime
+from callscope.broker.broker import EmbeddedBroker
+from callscope.config import Settings, child_environment
+from callscope.errors import CallscopeError, ConfigError
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+STAGES = ("detect", "extract", "infer")
+
+Say = Callable[[str], None]
+
+
+class ChildDied(CallscopeError):
+    """A part of the system ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the running system can be reached."""
+
+    kafka: str
+    gateway: str
+    results: str
+    dashboard: str
+
+
+@dataclass(slots=True)
+class System:
+    """A running system.
+
+    Attributes:
+        addresses: where it can be reached.
+        children: its processes by name, without the broker.
+        broker_pid: process id of the embedded broker, None for an external one.
+    """
+
+    addresses: Addresses
+    children: dict[str, subprocess.Popen[bytes]]
+    broker_pid: int | None
+
+    def check(self) -> None:
+        """Look whether everything still runs.
+
+        Raises:
+            ChildDied: something does not; it has said why on standard error.
+        """
+        for name, child in self.children.items():
+            if child.poll() is not None:
+                raise ChildDied(
+                    f"The {name} process ended by itself (exit code {child.returncode}); its message is above."
+                )
+
+    def wait(self) -> None:
+        """Return never; raise `ChildDied` when something ends."""
+        while True:
+            self.check()
+            time.sleep(0.5)
+
+
+@contextmanager
+def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: bool, say: Say) -> Iterator[System]:
+    """Start everything, yield it when it is ready for calls, and end it in the order of the data.
+
+    Args:
+        settings: the settings in force; `settings.kafka` names an existing cluster, which is then used.
+        chained: one worker process a stage instead of one for all.
+        ephemeral: the embedded broker's data goes when it ends.
+        free_ports: where a configured port is taken, use a free one instead of refusing.
+        say: told of every step.
+
+    Raises:
+        CallscopeError: something cannot start; everything started before has been ended again.
+    """
+    ingest_port = _port(settings.ingest.host, settings.ingest.port, "gateway", "CALLSCOPE_INGEST__PORT", free_ports)
+    sink_port = _port(settings.sink.host, settings.sink.port, "dashboard", "CALLSCOPE_SINK__PORT", free_ports)
+    with ExitStack() as stack:
+        broker_pid = None
+        if settings.kafka is None:
+            began = clock.monotonic()
+            broker = stack.enter_context(EmbeddedBroker(settings.broker, ephemeral=ephemeral))
+            broker_pid = broker.pid
+            settings = settings.model_copy(update={"kafka": broker.bootstrap})
+            say(f"Kafka      {broker.bootstrap}  (own broker, started in {clock.monotonic() - began:.1f} s)")
+        else:
+            say(f"Kafka      {settings.kafka}  (existing cluster)")
+        kafka.ensure_topics(settings)
+        addresses = Addresses(
+            kafka=str(settings.kafka),
+            gateway=f"ws://{settings.ingest.host}:{ingest_port}/v1/stream",
+            results=f"ws://{settings.sink.host}:{sink_port}/v1/results",
+            dashboard=f"http://{settings.sink.host}:{sink_port}/",
+        )
+        environment = child_environment(kafka=addresses.kafka, ingest__port=str(ingest_port), sink__port=str(sink_port))
+        children: dict[str, subprocess.Popen[bytes]] = {}
+        system = System(addresses, children, broker_pid)
+        workers = [f"processors {stage}" for stage in STAGES] if chained else ["processors"]
+        # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
+        for name in ("sinks", *workers, "ingest"):
+            children[name] = lifetime.spawn([sys.executable, "-m", *name.split()], env=environment)
+            stack.callback(lifetime.stop, children[name], STOP_TIMEOUT_S)
+        _await_all(system, settings, chained)
+        say(f"Gateway    {addresses.gateway}")
+        say(f"Dashboard  {addresses.dashboard}")
+        yield system
+
+
+def _await_all(system: System, settings: Settings, chained: bool) -> None:
+    groups = [f"{settings.processors.group}-{stage}" for stage in (STAGES if chained else ("fused",))]
+    admin = AdminClient(kafka.client_options(settings))
+    gateway = system.addresses.gateway.replace("ws://", "http://").replace("/v1/stream", "/healthz")
+    sink = system.addresses.dashboard + "healthz"
+    _await("gateway", lambda: _healthy(gateway), system)
+    _await("sink", lambda: _healthy(sink), system)
+    _await("workers", lambda: all(_reads(admin, group) for group in groups), system)
+
+
+def _await(name: str, ready: Callable[[], bool], system: System) -> None:
+    deadline = clock.monotonic() + START_TIMEOUT_S
+    while not ready():
+        system.check()
+        if clock.monotonic() > deadline:
+            raise ChildDied(f"The {name} did not become ready within {START_TIMEOUT_S:.0f} s.")
+        time.sleep(0.05)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as answer:  # noqa: S310  # an address of our own making
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _reads(admin: AdminClient, group: str) -> bool:
+    try:
+        description = admin.describe_consumer_groups([group], request_timeout=5.0)[group].result()
+    except KafkaException:
+        return False
+    return description.state == ConsumerGroupState.STABLE and any(
+        member.assignment and member.assignment.topic_partitions for member in description.members
+    )
+
+
+def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> int:
+    for candidate in (port, 0) if free_ports else (port,):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ConfigError(
+        f"Port {port} on {host}, which the {what} is to use, is taken; perhaps another Callscope is running. "
+        f"End that, or choose another port with {setting}=..."
+    )
