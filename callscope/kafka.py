@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
+from callscope import clock
 from callscope.config import Settings
 from callscope.errors import ConfigError, KafkaUnreachable
 from callscope.topics import TOPICS, Topic
@@ -16,6 +19,8 @@ from callscope.topics import TOPICS, Topic
 log = logging.getLogger("callscope.kafka")
 
 _QUIET: Final = {"log_level": 3}  # librdkafka: errors only; what matters is raised or logged by us
+
+_NOT_YET: Final = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART"}
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -52,13 +57,13 @@ def producer(settings: Settings, **extra: Any) -> Producer:
     """An idempotent producer that waits for all in-sync replicas and gathers records for 2 ms."""
     return Producer(
         {
-            **client_options(settings),
             "enable.idempotence": True,
             "linger.ms": 2,
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": 100_000,
             "queue.buffering.max.kbytes": 256 * 1024,
             "compression.type": "none",
+            **client_options(settings),
             **extra,
         }
     )
@@ -89,7 +94,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
     try:
         existing = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
-        raise _unreachable(settings, timeout_s) from error
+        raise _unreachable(settings, timeout_s, error) from error
     wanted = settings.topics.partitions
     for topic in topics:
         found = existing.get(topic.name)
@@ -120,6 +125,27 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another worker was quicker
                 raise ConfigError(f"Topic {name} could not be created: {error.args[0].str()}") from error
+    deadline = clock.monotonic() + timeout_s
+    while new and not _led(admin, [TopicPartition(topic.name, n) for topic in missing for n in range(wanted)]):
+        if clock.monotonic() > deadline:
+            raise KafkaUnreachable(
+                f"The cluster at {settings.kafka} created the topics, but they have no leader after {timeout_s:.0f} s. "
+                "Are enough of its brokers up?"
+            )
+        time.sleep(0.05)
+
+
+def _led(admin: AdminClient, partitions: list[TopicPartition]) -> bool:
+    """Whether every partition of a new topic has a leader that knows it; a moment after creation not yet."""
+    asked = admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions})
+    for future in asked.values():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].name() not in _NOT_YET:
+                raise
+            return False
+    return True
 
 
 def records_held(
@@ -133,27 +159,28 @@ def records_held(
     Raises:
         KafkaUnreachable: no broker answered in time.
     """
-    reader = consumer(settings)
+    admin = AdminClient(client_options(settings))
     try:
-        existing = reader.list_topics(timeout=timeout_s).topics
+        existing = admin.list_topics(timeout=timeout_s).topics
         held = {}
         for topic in topics:
             if topic.name in existing:
-                partitions = existing[topic.name].partitions
-                marks = [
-                    reader.get_watermark_offsets(TopicPartition(topic.name, number), timeout=timeout_s)
-                    for number in partitions
-                ]
-                held[topic.name] = (len(partitions), sum(high - low for low, high in marks))
+                partitions = [TopicPartition(topic.name, number) for number in existing[topic.name].partitions]
+                first = _offsets(admin, partitions, OffsetSpec.earliest(), timeout_s)
+                end = _offsets(admin, partitions, OffsetSpec.latest(), timeout_s)
+                held[topic.name] = (len(partitions), end - first)
         return held
     except KafkaException as error:
-        raise _unreachable(settings, timeout_s) from error
-    finally:
-        reader.close()
+        raise _unreachable(settings, timeout_s, error) from error
 
 
-def _unreachable(settings: Settings, timeout_s: float) -> KafkaUnreachable:
+def _offsets(admin: AdminClient, partitions: list[TopicPartition], which: OffsetSpec, timeout_s: float) -> int:
+    found = admin.list_offsets({partition: which for partition in partitions}, request_timeout=timeout_s)
+    return sum(future.result().offset for future in found.values())
+
+
+def _unreachable(settings: Settings, timeout_s: float, error: KafkaException) -> KafkaUnreachable:
     return KafkaUnreachable(
-        f"No Kafka broker answered at {settings.kafka} within {timeout_s:.0f} s. Is it running, and is the address "
-        "right? `callscope doctor` checks both."
+        f"No Kafka broker answered at {settings.kafka} within {timeout_s:.0f} s ({error.args[0].str()}). Is it "
+        "running, and is the address right? `callscope doctor` checks both."
     )

@@ -1,0 +1,150 @@
+"""The record-batch transport against a real broker: what is delivered, and what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import faust
+import pytest
+from confluent_kafka import TopicPartition
+
+from callscope.config import Settings
+from callscope.kafka import consumer, ensure_topics, producer
+from callscope.topics import Topic
+from processors.transport import Batch, RecordBatches
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 8
+
+
+@pytest.fixture
+def topic(kafka: Settings) -> Topic:
+    made = Topic(f"transport-{uuid.uuid4().hex[:8]}", "stream", "none", "test", 3_600_000)
+    ensure_topics(kafka, (made,))
+    return made
+
+
+def produce(kafka: Settings, topic: Topic, first: int, count: int) -> None:
+    writer = producer(kafka)
+    for number in range(first, first + count):
+        writer.produce(topic.name, value=str(number), partition=number % PARTITIONS)
+    assert writer.flush(10) == 0
+
+
+def committed(kafka: Settings, topic: Topic, group: str) -> dict[int, int]:
+    asked = consumer(kafka, **{"group.id": group})
+    try:
+        found = asked.committed([TopicPartition(topic.name, n) for n in range(PARTITIONS)], timeout=10)
+        return {partition.partition: max(partition.offset, 0) for partition in found}
+    finally:
+        asked.close()
+
+
+@asynccontextmanager
+async def worker(kafka: Settings, topic: Topic, group: str, work: Callable[[Batch], None]) -> AsyncIterator[faust.App]:
+    app = faust.App(
+        group,
+        broker=f"callscope://{kafka.kafka}",
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=4,
+        broker_commit_interval=0.2,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+
+    @app.agent(app.topic(topic.name, schema=RecordBatches()), name="work")
+    async def agent(batches: AsyncIterator[Batch]) -> None:
+        async for batch in batches:
+            work(batch)
+
+    await app.start()
+    try:
+        yield app
+    finally:
+        await app.stop()
+
+
+async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  # polls a broker
+            await asyncio.sleep(0.05)
+
+
+async def test_every_record_is_delivered_once_in_order_and_committed(kafka: Settings, topic: Topic) -> None:
+    seen: dict[int, list[int]] = {n: [] for n in range(PARTITIONS)}
+    group = f"{topic.name}-group"
+
+    def work(batch: Batch) -> None:
+        seen[batch.tp.partition] += [int(record.value) for record in batch.records]
+
+    produce(kafka, topic, 0, 400)
+    async with worker(kafka, topic, group, work):
+        await until(lambda: sum(map(len, seen.values())) == 400)
+        produce(kafka, topic, 400, 400)
+        await until(lambda: sum(map(len, seen.values())) == 800)
+    for partition, numbers in seen.items():
+        assert numbers == list(range(partition, 800, PARTITIONS))
+    assert committed(kafka, topic, group) == dict.fromkeys(range(PARTITIONS), 100)
+
+
+async def test_a_restarted_worker_goes_on_where_it_stopped(kafka: Settings, topic: Topic) -> None:
+    group = f"{topic.name}-group"
+    runs: list[list[int]] = [[], []]
+    for run, first in ((0, 0), (1, 80)):
+        produce(kafka, topic, first, 80)
+        async with worker(
+            kafka, topic, group, lambda batch, run=run: runs[run].extend(int(r.value) for r in batch.records)
+        ):
+            await until(lambda run=run: len(runs[run]) >= 80)
+    assert sorted(runs[0]) == list(range(80))
+    assert sorted(runs[1]) == list(range(80, 160))
+
+
+async def test_nothing_is_committed_past_a_batch_whose_results_are_not_delivered(kafka: Settings, topic: Topic) -> None:
+    group = f"{topic.name}-group"
+    held: list[Batch] = []
+    seen: Counter[int] = Counter()
+
+    def work(batch: Batch) -> None:
+        seen[batch.tp.partition] += len(batch.records)
+        if batch.tp.partition == 3 and not held:
+            batch.undelivered = 1
+            held.append(batch)
+
+    produce(kafka, topic, 0, 80)
+    async with worker(kafka, topic, group, work):
+        await until(lambda: sum(seen.values()) == 80)
+        produce(kafka, topic, 80, 80)
+        await until(lambda: sum(seen.values()) == 160)
+        await until(lambda: committed(kafka, topic, group)[4] == 20)
+        assert committed(kafka, topic, group)[3] == 0
+        held[0].undelivered = 0
+        await until(lambda: committed(kafka, topic, group)[3] == 20)
+
+
+async def test_a_second_worker_takes_partitions_over_and_nothing_is_lost(kafka: Settings, topic: Topic) -> None:
+    group = f"{topic.name}-group"
+    seen: list[Counter[int]] = [Counter(), Counter()]
+
+    def work(number: int) -> Callable[[Batch], None]:
+        return lambda batch: seen[number].update(int(record.value) for record in batch.records)
+
+    produce(kafka, topic, 0, 160)
+    async with worker(kafka, topic, group, work(0)):
+        await until(lambda: len(seen[0]) == 160)
+        async with worker(kafka, topic, group, work(1)):
+            produced = 160
+            while not seen[1] and produced < 16_000:
+                produce(kafka, topic, produced, 80)
+                produced += 80
+                await asyncio.sleep(0.1)
+            await until(lambda: len(seen[0] | seen[1]) == produced)
+    assert seen[1], "the second worker got no partition"
+    ends = {n: produced // PARTITIONS for n in range(PARTITIONS)}
+    assert committed(kafka, topic, group) == ends
