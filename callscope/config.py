@@ -115,6 +115,8 @@ class Processors(_Section):
         ("detect", "extract", "infer"), description="chained: which stages this process runs"
     )
     group: str = "callscope"
+    metrics_port: int | None = Field(None, ge=1, le=65_535, description="Prometheus, on loopback; None: not served")
+    metrics_host: str = "127.0.0.1"
     idle_stream_s: float = Field(600.0, gt=0, description="state of a stream that fell silent without an end")
     detect: Detect = Detect()
     extract: Extract = Extract()

@@ -28,6 +28,8 @@ def configure_logging(level: str) -> None:
 # ── ingest ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _ingest = logging.getLogger("callscope.ingest")
+KAFKA_CLIENT = logging.getLogger("callscope.ingest.kafka")
+"""Where the gateway's librdkafka logs; by itself it would write to standard error in a format of its own."""
 
 _streams_open = Gauge("callscope_ingest_streams_open", "Streams being received", ["source"])
 _streams = Counter("callscope_ingest_streams_total", "Streams received", ["source"])
@@ -105,10 +107,9 @@ def ingest_queue(records: int) -> None:
     _ingest_queue.set(records)
 
 
-def ingest_kafka_trouble(reason: str) -> None:
-    """The Kafka client reported an error that belongs to no record, such as a lost connection; it goes on by itself."""
+def ingest_kafka_trouble() -> None:
+    """The Kafka client met an error that belongs to no record, such as a lost connection; it logs that, and goes on."""
     _kafka_trouble.inc()
-    _ingest.warning("Kafka client: %s", reason)
 
 
 # ── processors ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,110 @@
+"""The ingest program: settings to topics, publisher and gateway; it runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import sys
+
+from callscope import config, kafka, lifetime, telemetry
+from callscope.config import Ingest, Settings
+from callscope.errors import CallscopeError, ConfigError
+from ingest.gateways import websocket
+from ingest.intake import Intake
+from ingest.publisher import KafkaPublisher
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> int:
+    """Receive streams until `stop` is set, then end them and wait for Kafka.
+
+    Args:
+        settings: all of it; the topics must exist.
+        stop: set from outside.
+
+    Returns:
+        How many records are not known to have reached Kafka.
+
+    Raises:
+        ConfigError: the gateway would be open to the network without authentication, or the port cannot be had.
+        KafkaUnreachable: the producer broke for good.
+    """
+    check_exposure(settings.ingest)
+    publisher = KafkaPublisher(settings)
+    intake = Intake(publisher, settings.ingest.max_streams, settings.ingest.publish_timeout_s)
+    try:
+        server = await websocket.listen(settings.ingest, intake)
+    except OSError as error:
+        raise ConfigError(
+            f"The gateway cannot listen on {settings.ingest.host}:{settings.ingest.port}: {error.strerror or error}. "
+            "Set CALLSCOPE_INGEST__PORT to a free port (0 picks one)."
+        ) from error
+    host, port = server.sockets[0].getsockname()[:2]
+    telemetry.gateway_listening(f"ws://{f'[{host}]' if ':' in host else host}:{port}{websocket.PATH}")
+    stopped = asyncio.create_task(stop.wait())
+    deliveries = asyncio.create_task(publisher.run())
+    try:
+        await asyncio.wait((stopped, deliveries), return_when=asyncio.FIRST_COMPLETED)
+        telemetry.gateway_stopping(intake.open_streams)
+        server.close(code=websocket.GOING_AWAY, reason=websocket.SHUTTING_DOWN)
+        await server.wait_closed()
+        if deliveries.done():
+            deliveries.result()
+    finally:
+        stopped.cancel()
+        deliveries.cancel()
+        await asyncio.gather(stopped, deliveries, return_exceptions=True)
+        undelivered = await publisher.close()
+        telemetry.gateway_stopped(undelivered)
+    return undelivered
+
+
+def check_exposure(settings: Ingest) -> None:
+    """Refuse to listen to the network, because the gateway cannot tell yet who sends.
+
+    Raises:
+        ConfigError: the host is not this machine's loopback, and the settings do not allow that.
+    """
+    if settings.allow_unauthenticated or _is_loopback(settings.host):
+        return
+    raise ConfigError(
+        f"ingest.host is {settings.host}: anyone who reaches port {settings.port} could send audio, because the "
+        "gateway does not authenticate clients. Listen on 127.0.0.1, or, where the network keeps strangers out, set "
+        "CALLSCOPE_INGEST__ALLOW_UNAUTHENTICATED=true."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _run_until_signal(settings: Settings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await run(settings, stop)
+
+
+def main() -> int:
+    """Run the gateway as a program.
+
+    Returns:
+        Exit code: 0 stopped as told, 1 something failed or audio was lost, 130 interrupted before it was ready.
+    """
+    try:
+        settings = config.settings()
+        telemetry.configure_logging(settings.log_level)
+        lifetime.end_with_parent()
+        logging.getLogger("websockets").setLevel(logging.ERROR)  # streams are logged by us; connections are not news
+        check_exposure(settings.ingest)
+        kafka.ensure_topics(settings)
+        return 1 if asyncio.run(_run_until_signal(settings)) else 0
+    except CallscopeError as error:
+        sys.stderr.write(f"ingest: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130

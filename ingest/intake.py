@@ -1,0 +1,237 @@
+"""Where every gateway hands in its streams: limits, calls and their events, conversion, back-pressure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from callscope import telemetry
+from callscope.clock import monotonic
+from callscope.errors import BadAudio, NotPublished, StreamExists, TooManyStreams
+from ingest.audio.canonical import CanonicalAudio
+from ingest.audio.resample import RATE_HZ
+from ingest.delivery import Delivery
+from ingest.protocols.events import Opened
+from ingest.publisher import CallHappening, Publisher
+from ingest.session import AudioRecord, Session, StreamId
+from schemas.v1.events_pb2 import CallEvent
+
+_SLICE_S: Final = 0.5
+"""A long message is converted in slices of this much audio, and other connections have their turn between them."""
+_DELIVERY_POLL_S: Final = 0.01
+
+
+class Intake:
+    """The streams that are open in this gateway, and the calls they make up.
+
+    Args:
+        publisher: where the records go.
+        max_streams: how many may be open at once.
+        publish_timeout_s: how long the end of a stream waits for Kafka.
+    """
+
+    def __init__(self, publisher: Publisher, max_streams: int, publish_timeout_s: float) -> None:
+        self.publisher = publisher
+        self.publish_timeout_s = publish_timeout_s
+        self._max_streams = max_streams
+        self._open: set[StreamId] = set()
+        self._calls: dict[str, _Call] = {}
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
+
+    async def open(self, opened: Opened) -> Source:
+        """Begin the streams of one source.
+
+        Raises:
+            StreamExists: one of them is open already.
+            TooManyStreams: the limit is reached.
+            NotPublished: Kafka did not take the events.
+        """
+        for stream in opened.streams:
+            if stream in self._open:
+                raise StreamExists(
+                    f"Stream {stream} is being received already. Wait for its end, or use another call id or leg."
+                )
+        if len(self._open) + len(opened.streams) > self._max_streams:
+            raise TooManyStreams(
+                f"This gateway receives {len(self._open)} streams, its limit is {self._max_streams}. Try another "
+                "gateway, or again later."
+            )
+        self._open.update(opened.streams)
+        call = self._calls.setdefault(opened.call_id, _Call())
+        is_new = not call.legs
+        call.legs += len(opened.streams)
+        source = Source(self, opened)
+        telemetry.ingest_streams_opened(len(opened.streams), opened.source)
+        try:
+            if is_new:
+                await self._event(opened, CallEvent.CALL_STARTED)
+            for stream in opened.streams:
+                await self._event(opened, CallEvent.STREAM_STARTED, stream.leg)
+                telemetry.ingest_stream_started(str(stream), opened.audio_format.encoding, opened.audio_format.rate_hz)
+        except BaseException:
+            self._release(opened)
+            raise
+        return source
+
+    async def close(self, opened: Opened, ends: dict[StreamId, int], reason: str) -> None:
+        """Tell of the end of streams whose last records have been sent; called by `Source.end`.
+
+        Raises:
+            NotPublished: Kafka did not take the events.
+        """
+        call = self._calls[opened.call_id]
+        call.duration = max(call.duration, *ends.values())
+        try:
+            for stream, at in ends.items():
+                telemetry.ingest_stream_ended(str(stream), at / RATE_HZ, reason)
+                await self._event(opened, CallEvent.STREAM_ENDED, stream.leg, at, reason)
+        finally:
+            is_over = self._release(opened)
+        if is_over:
+            await self._event(opened, CallEvent.CALL_ENDED, "", call.duration, reason)
+
+    def _release(self, opened: Opened) -> bool:
+        self._open.difference_update(opened.streams)
+        telemetry.ingest_streams_closed(len(opened.streams), opened.source)
+        call = self._calls[opened.call_id]
+        call.legs -= len(opened.streams)
+        if call.legs == 0:
+            del self._calls[opened.call_id]
+        return call.legs == 0
+
+    async def _event(
+        self, opened: Opened, kind: CallEvent.Kind.ValueType, leg: str = "", at: int = 0, reason: str = ""
+    ) -> None:
+        await self.publisher.event(
+            CallHappening(
+                kind=kind,
+                call_id=opened.call_id,
+                leg=leg,
+                at=at,
+                source=opened.source,
+                encoding=opened.audio_format.encoding,
+                rate_hz=opened.audio_format.rate_hz,
+                metadata=opened.metadata,
+                reason=reason,
+            )
+        )
+
+
+class _Call:
+    """A call with at least one open leg here."""
+
+    def __init__(self) -> None:
+        self.legs = 0
+        self.duration = 0
+
+
+class Source:
+    """One source's open streams, one per channel. Every source that was opened must be ended, once.
+
+    Attributes:
+        padded: after the end, how many samples of silence fill each stream's last frame.
+    """
+
+    def __init__(self, intake: Intake, opened: Opened) -> None:
+        self._intake = intake
+        self._publisher = intake.publisher
+        self._opened = opened
+        self._canonical = CanonicalAudio(opened.audio_format)
+        self._sessions = [Session(stream) for stream in opened.streams]
+        self._deliveries = {stream: Delivery() for stream in opened.streams}
+        step = opened.audio_format.step_bytes
+        self._slice_bytes = int(opened.audio_format.rate_hz * _SLICE_S) * step
+        self.padded = 0
+
+    async def audio(self, data: bytes, arrived_ns: int) -> None:
+        """Publish the frames that `data` completes; returns when there is room for more.
+
+        Args:
+            data: audio in the format that was announced, cut anywhere.
+            arrived_ns: when it arrived, nanoseconds since the epoch.
+
+        Raises:
+            NotPublished: Kafka does not take the audio, or lost a record.
+        """
+        for at in range(0, len(data), self._slice_bytes):
+            if at:
+                await asyncio.sleep(0)
+            frames = self._canonical.push(data[at : at + self._slice_bytes])
+            for record in _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions)):
+                await self._publisher.room(self._deliveries[record.stream])
+                await self._send(record, arrived_ns)
+
+    async def end(self, reason: str, arrived_ns: int, *, whole: bool) -> None:
+        """Publish what is left, the last frame filled up with silence, and tell of the end.
+
+        Args:
+            reason: why, for `call.events`.
+            arrived_ns: when the end was noticed.
+            whole: the source says it sent everything, so that half a sample is an error.
+
+        Raises:
+            BadAudio: `whole`, and bytes are left that make up no sample; all else has been published.
+            NotPublished: Kafka did not take the rest.
+        """
+        incomplete = self._canonical.incomplete_bytes if whole else 0
+        problem = None
+        if incomplete:
+            audio_format = self._opened.audio_format
+            problem = BadAudio(
+                f"The audio ends inside a sample: {incomplete} byte(s) are left over, and one sample of "
+                f"{audio_format.channels} channel(s) of {audio_format.encoding} has {audio_format.step_bytes}."
+            )
+            reason = f"bad audio: {problem}"
+        try:
+            frames, self.padded = self._canonical.flush()
+            for record in _by_time(session.end(frames[:, i]) for i, session in enumerate(self._sessions)):
+                await self._send(record, arrived_ns)
+        finally:
+            await self._intake.close(
+                self._opened, {session.stream: session.clock for session in self._sessions}, reason
+            )
+        if problem is not None:
+            raise problem
+
+    def published(self) -> dict[StreamId, int]:
+        """Media time up to which each stream is safe in Kafka, samples."""
+        return {stream: delivery.published for stream, delivery in self._deliveries.items()}
+
+    def check(self) -> None:
+        """Nothing, if no record was lost.
+
+        Raises:
+            NotPublished: one was.
+        """
+        for delivery in self._deliveries.values():
+            delivery.check()
+
+    async def delivered(self) -> None:
+        """Return when Kafka has acknowledged everything.
+
+        Raises:
+            NotPublished: it did not in time, or a record was lost.
+        """
+        deadline = monotonic() + self._intake.publish_timeout_s
+        while any(delivery.in_flight for delivery in self._deliveries.values()):
+            if monotonic() > deadline:
+                raise NotPublished(
+                    f"Kafka did not acknowledge the end within {self._intake.publish_timeout_s:g} s. What was "
+                    "acknowledged is safe; send the rest later."
+                )
+            await asyncio.sleep(_DELIVERY_POLL_S)
+        self.check()
+
+    async def _send(self, record: AudioRecord, arrived_ns: int) -> None:
+        await self._publisher.audio(record, self._opened.source, arrived_ns, self._deliveries[record.stream])
+        telemetry.ingest_audio(len(record.pcm) / 2 / RATE_HZ)
+
+
+def _by_time(legs: Iterable[list[AudioRecord]]) -> list[AudioRecord]:
+    """The records of legs that were cut alike, the first of each leg first."""
+    return [record for together in zip(*legs, strict=True) for record in together]

@@ -1,0 +1,47 @@
+"""What a protocol tells of: a source opens its streams, sends audio, ends. The same for every transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ingest.audio.framing import AudioFormat
+from ingest.session import StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source announced its audio.
+
+    Attributes:
+        streams: one per channel, in the order of the channels; all of one call.
+        audio_format: how the audio is written.
+        source: the transport: "websocket", ...
+        metadata: whatever the source says of the call.
+    """
+
+    streams: tuple[StreamId, ...]
+    audio_format: AudioFormat
+    source: str
+    metadata: Mapping[str, str]
+
+    @property
+    def call_id(self) -> str:
+        """The call all of it belongs to."""
+        return self.streams[0].call_id
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A piece of audio, cut anywhere."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The source said that this was all."""
+
+
+Event: TypeAlias = Opened | Audio | Ended

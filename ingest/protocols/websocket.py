@@ -1,0 +1,203 @@
+"""Callscope's own WebSocket protocol, without the socket: messages in, events out. docs/protocols.md is its contract.
+
+State by message; a cell names the event that comes out and the next state, or the error::
+
+                 text hello         binary            text end       other text
+    HELLO        Opened, AUDIO      BadMessage        BadHello       BadHello
+    AUDIO        BadMessage         Audio, AUDIO      Ended, DONE    BadMessage
+    DONE         BadMessage         BadMessage        BadMessage     BadMessage
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from callscope.errors import BadHello, BadMessage, IngestError
+from ingest.audio.framing import AudioFormat, Encoding
+from ingest.audio.resample import RATE_HZ
+from ingest.protocols.events import Audio, Ended, Event, Opened
+from ingest.session import StreamId
+
+SOURCE: Final = "websocket"
+HELLO_BYTES: Final = 64 * 1024
+"""The longest hello, UTF-8 bytes: 32 metadata entries of the longest kind fit twice."""
+REASON_BYTES: Final = 123
+"""The longest reason of a close frame, RFC 6455 section 5.5."""
+_MESSAGE_CHARACTERS: Final = 500
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
+"""A call id or the name of a leg; it has no slash, because a stream id is `<call id>/<leg>`."""
+
+
+class Hello(BaseModel):
+    """The client's first message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["hello"]
+    call_id: Name
+    leg: Name | None = None
+    legs: Annotated[list[Name], Field(min_length=1, max_length=2)] | None = None
+    encoding: Encoding
+    rate_hz: Literal[8_000, 16_000, 24_000, 44_100, 48_000]
+    channels: Literal[1, 2] = 1
+    metadata: Annotated[
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=64)],
+            Annotated[str, StringConstraints(max_length=256)],
+        ],
+        Field(max_length=32),
+    ] = {}
+
+    @model_validator(mode="after")
+    def _one_name_per_channel(self) -> Hello:
+        if (self.leg is None) == (self.legs is None):
+            raise ValueError('name the audio either with "leg" (one channel) or with "legs" (a list), not both')
+        if len(set(self.leg_names)) != self.channels:
+            raise ValueError(
+                f"{self.channels} channel(s) need as many different legs, and {len(set(self.leg_names))} are named"
+            )
+        return self
+
+    @property
+    def leg_names(self) -> tuple[str, ...]:
+        """One per channel, in order."""
+        return (self.leg,) if self.leg is not None else tuple(self.legs or ())
+
+
+class _State(Enum):
+    HELLO = auto()
+    AUDIO = auto()
+    DONE = auto()
+
+
+class WebSocketProtocol:
+    """One connection's state. `receive` takes what the client sends; the other methods make what it is sent."""
+
+    def __init__(self) -> None:
+        self._state = _State.HELLO
+        self._acknowledged: dict[StreamId, int] = {}
+
+    def receive(self, message: str | bytes) -> Event:
+        """What a message means.
+
+        Args:
+            message: str for a text message, bytes for a binary one.
+
+        Raises:
+            BadHello: the first text is not a hello that can be served.
+            BadMessage: the message is of the wrong kind at this point.
+        """
+        match self._state:
+            case _State.HELLO:
+                return self._hello(message)
+            case _State.AUDIO:
+                return Audio(message) if isinstance(message, bytes) else self._end(message)
+            case _State.DONE:
+                raise BadMessage('A message came after {"type":"end"}. Open another connection for another stream.')
+
+    def _hello(self, message: str | bytes) -> Opened:
+        if isinstance(message, bytes):
+            raise BadMessage("Binary data came before the hello. Send the JSON hello as the first, text, message.")
+        if len(message.encode(errors="replace")) > HELLO_BYTES:
+            raise BadHello(f"The hello is longer than {HELLO_BYTES} bytes.")
+        try:
+            hello = Hello.model_validate_json(message)
+        except ValidationError as error:
+            raise BadHello("The hello cannot be served: " + _explained(error)) from error
+        streams = tuple(StreamId(hello.call_id, leg) for leg in hello.leg_names)
+        self._state = _State.AUDIO
+        self._acknowledged = dict.fromkeys(streams, 0)
+        return Opened(streams, AudioFormat(hello.encoding, hello.rate_hz, hello.channels), SOURCE, hello.metadata)
+
+    def _end(self, message: str) -> Ended:
+        try:
+            parsed = json.loads(message)
+        except (ValueError, RecursionError):
+            parsed = None
+        if parsed != {"type": "end"}:
+            raise BadMessage('A text message came where audio belongs. Only {"type":"end"} may.')
+        self._state = _State.DONE
+        return Ended()
+
+    def ready(self, ack_interval_s: float) -> str:
+        """The answer to the hello, once the streams are open."""
+        return _json(
+            type="ready", streams=[str(stream) for stream in self._acknowledged], ack_interval_s=ack_interval_s
+        )
+
+    def ack(self, published: Mapping[StreamId, int]) -> str | None:
+        """How far Kafka has acknowledged each stream, or None where that is what the client knows already.
+
+        Args:
+            published: media time up to which every record is safe, samples.
+        """
+        if dict(published) == self._acknowledged:
+            return None
+        self._acknowledged = dict(published)
+        return _json(
+            type="ack", streams={str(stream): {"published_s": at / RATE_HZ} for stream, at in published.items()}
+        )
+
+    def ended(self, published: Mapping[StreamId, int], padded: int) -> str:
+        """The answer to the end, once all is published.
+
+        Args:
+            published: length of each stream, samples, with the silence that fills its last frame.
+            padded: how many samples of silence that is.
+        """
+        return _json(
+            type="ended",
+            streams={
+                str(stream): {
+                    "published_s": at / RATE_HZ,
+                    "duration_s": (at - padded) / RATE_HZ,
+                    "padded_s": padded / RATE_HZ,
+                }
+                for stream, at in published.items()
+            },
+        )
+
+
+def error_message(error: IngestError) -> str:
+    """The text message that goes before the close frame."""
+    return _json(
+        type="error",
+        code=error_code(error),
+        close_code=error.close_code,
+        retriable=error.retriable,
+        message=_printable(str(error)),
+    )
+
+
+def error_code(error: IngestError) -> str:
+    """The error's name on the wire: `bad_hello` for BadHello."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def close_reason(text: str) -> str:
+    """`text` cut to what a close frame holds, 123 bytes of UTF-8, never inside a character."""
+    return _printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
+
+
+def _printable(text: str) -> str:
+    """One line for a log or a screen: what a client wrote may hold anything."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: _MESSAGE_CHARACTERS + 1])
+    return shown if len(shown) <= _MESSAGE_CHARACTERS else shown[: _MESSAGE_CHARACTERS - 1] + "…"
+
+
+def _explained(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part)[:64] for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
+        for e in error.errors(include_input=False, include_url=False)[:5]
+    )
+
+
+def _json(**fields: object) -> str:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
