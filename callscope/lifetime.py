@@ -17,7 +17,8 @@ Child, before anything that could block::
 
     if child: lifetime.end_with_parent()
 
-A program that is not ours and does not watch its standard input gets a guard in between: see `callscope/broker/guard.py`.
+A program that is not ours and does not watch its standard input gets a guard in between, as in
+`callscope/broker/guard.py`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 HEADER = """\
-# The jars of the embedded broker: Apache Kafka {kafka} (kafka_2.13) with log4j {log4j}, everything it needs at run time.
+# The jars of the embedded broker: Apache Kafka {kafka} (kafka_2.13), log4j {log4j}, and all they need at run time.
 # Written by tools/list_broker_jars.py, which compared every sum with the one Maven Central publishes. Do not edit.
 #
 # Callscope does not redistribute these files: each user fetches them from Maven Central (or the mirror that
@@ -51,22 +51,14 @@ SPDX = (  # patterns for the names found in POMs; the first that matches wins
 )
 
 
-def resolve(kafka: str, log4j: str) -> list[Path]:
-    """The run-time closure as files in the local Maven repository."""
-    with tempfile.TemporaryDirectory() as folder:
-        pom, listing = Path(folder, "pom.xml"), Path(folder, "list.txt")
-        pom.write_text(POM.format(kafka=kafka, log4j=log4j))
-        goal = ["dependency:list", "-DincludeScope=runtime", "-DoutputAbsoluteArtifactFilename=true"]
-        subprocess.run(["mvn", "-q", "-B", "-Dstyle.color=never", "-f", str(pom), *goal, f"-DoutputFile={listing}"], check=True)
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", listing.read_text())
-    return [Path(found) for found in re.findall(r":(?:runtime|compile):(\S+?\.jar)", plain)]
-
-
-def local_repository() -> Path:
-    """Where Maven keeps what it fetched."""
-    command = ["mvn", "-q", "-B", "-Dstyle.color=never", "help:evaluate", "-Dexpression=settings.localRepository", "-DforceStdout"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Path(re.sub(r"\x1b\[[0-9;]*m", "", output).strip())
+def resolve(kafka: str, log4j: str, repository: Path) -> list[Path]:
+    """The run-time closure, fetched into an empty local repository."""
+    pom, listing = repository / "pom.xml", repository / "list.txt"
+    pom.write_text(POM.format(kafka=kafka, log4j=log4j))
+    goal = ["dependency:list", "-DincludeScope=runtime", "-DoutputAbsoluteArtifactFilename=true"]
+    where = [f"-Dmaven.repo.local={repository}", f"-DoutputFile={listing}", "-Dstyle.color=never"]
+    subprocess.run(["mvn", "-q", "-B", "-f", str(pom), *goal, *where], check=True)
+    return sorted(Path(jar) for jar in re.findall(r":(?:runtime|compile):(\S+?\.jar)", listing.read_text()))
 
 
 def licence(pom: Path, repository: Path) -> str:
@@ -81,9 +73,7 @@ def licence(pom: Path, repository: Path) -> str:
     if parent is None:
         sys.exit(f"{pom} and its parents name no licence")
     group, artifact, version = (parent.findtext(tag, "") for tag in ("groupId", "artifactId", "version"))
-    return licence(
-        repository / group.replace(".", "/") / artifact / version / f"{artifact}-{version}.pom", repository
-    )
+    return licence(repository / group.replace(".", "/") / artifact / version / f"{artifact}-{version}.pom", repository)
 
 
 def spdx(name: str, pom: Path) -> str:
@@ -106,26 +96,33 @@ def published_sum_matches(path: str, content: bytes) -> str:
 
 
 def main() -> None:
-    """Resolve, check, write."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kafka", default="4.1.1")
     parser.add_argument("--log4j", default="2.25.5")
     versions = parser.parse_args()
-    repository = local_repository()
-    jars = sorted(resolve(versions.kafka, versions.log4j))
+    with tempfile.TemporaryDirectory() as folder:
+        write(versions.kafka, versions.log4j, Path(folder))
+
+
+def write(kafka: str, log4j: str, repository: Path) -> None:
+    """Resolve, check, write."""
+    jars = resolve(kafka, log4j, repository)
     contents = [jar.read_bytes() for jar in jars]
     paths = [jar.relative_to(repository).as_posix() for jar in jars]
     with ThreadPoolExecutor(4) as pool:
         compared = list(pool.map(published_sum_matches, paths, contents))
-    blocks = [HEADER.format(kafka=versions.kafka, log4j=versions.log4j)]
+    blocks = [HEADER.format(kafka=kafka, log4j=log4j)]
     for jar, path, content in zip(jars, paths, contents, strict=True):
         blocks.append(
             f'[[jar]]\npath = "{path}"\nsize = {len(content)}\nsha256 = "{hashlib.sha256(content).hexdigest()}"\n'
             f'licence = "{licence(jar.with_suffix(".pom"), repository)}"\n'
         )
     OUTPUT.write_text("\n".join(blocks))
-    print(f"{OUTPUT}: {len(jars)} jars, {sum(map(len, contents)) / 1e6:.1f} MB; compared with the published "
-          f"{compared.count('sha256')} SHA-256 and {compared.count('sha1')} SHA-1 sums")
+    print(
+        f"{OUTPUT}: {len(jars)} jars, {sum(map(len, contents)) / 1e6:.1f} MB; compared with the published "
+        f"{compared.count('sha256')} SHA-256 and {compared.count('sha1')} SHA-1 sums"
+    )
 
 
 if __name__ == "__main__":
