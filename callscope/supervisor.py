@@ -48,19 +48,22 @@ class System:
     Attributes:
         addresses: where it can be reached.
         children: its processes by name, without the broker.
-        broker_pid: process id of the embedded broker, None for an external one.
+        broker: the embedded broker, None where an existing cluster is used.
     """
 
     addresses: Addresses
     children: dict[str, subprocess.Popen[bytes]]
-    broker_pid: int | None
+    broker: EmbeddedBroker | None
 
     def check(self) -> None:
         """Look whether everything still runs.
 
         Raises:
-            ChildDied: something does not; it has said why on standard error.
+            ChildDied: a process does not; it has said why on standard error.
+            BrokerError: Kafka does not.
         """
+        if self.broker is not None:
+            self.broker.check()
         for name, child in self.children.items():
             if child.poll() is not None:
                 raise ChildDied(
@@ -91,11 +94,10 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
     ingest_port = _port(settings.ingest.host, settings.ingest.port, "gateway", "CALLSCOPE_INGEST__PORT", free_ports)
     sink_port = _port(settings.sink.host, settings.sink.port, "dashboard", "CALLSCOPE_SINK__PORT", free_ports)
     with ExitStack() as stack:
-        broker_pid = None
+        broker = None
         if settings.kafka is None:
             began = clock.monotonic()
             broker = stack.enter_context(EmbeddedBroker(settings.broker, ephemeral=ephemeral))
-            broker_pid = broker.pid
             settings = settings.model_copy(update={"kafka": broker.bootstrap})
             say(f"Kafka      {broker.bootstrap}  (own broker, started in {clock.monotonic() - began:.1f} s)")
         else:
@@ -109,7 +111,7 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
         )
         environment = child_environment(kafka=addresses.kafka, ingest__port=str(ingest_port), sink__port=str(sink_port))
         children: dict[str, subprocess.Popen[bytes]] = {}
-        system = System(addresses, children, broker_pid)
+        system = System(addresses, children, broker)
         workers = [f"processors {stage}" for stage in STAGES] if chained else ["processors"]
         # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
         for name in ("sinks", *workers, "ingest"):

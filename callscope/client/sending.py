@@ -74,7 +74,7 @@ async def send(
     hello |= {"leg": legs[0]} if recording.channels == 1 else {"legs": list(legs)}
     state = Sending()
     try:
-        async with connect(gateway, compression=None, max_queue=64) as connection:
+        async with connect(gateway, compression=None, ping_timeout=None) as connection:
             await connection.send(json.dumps(hello))
             await _expect(connection, "ready")
             listener = asyncio.create_task(_listen(connection, state, progress))
