@@ -230,8 +230,8 @@ def doctor() -> None:
 
 
 def _settings(verbose: bool) -> Settings:
-    settings = load()
-    telemetry.configure_logging(settings.log_level if verbose else "warning")
+    settings = load() if verbose else load(log_level="warning")
+    telemetry.configure_logging(settings.log_level)
     return settings
 
 

@@ -75,9 +75,9 @@ def _tried(what: str, attempt: Callable[[], str], mend: str) -> Finding:
 
 def _features() -> Finding:
     def attempt() -> str:
-        from processors.stages import opensmile_engine
+        from processors.stages.opensmile_engine import OpenSmilePool
 
-        opensmile_engine.check()
+        OpenSmilePool().warm(1)
         return "openSMILE eGeMAPSv02 (research and evaluation only; see the README on its licence)"
 
     return _tried("Features", attempt, "Run `make setup` again; openSMILE must be the version that the lock names.")
@@ -85,9 +85,10 @@ def _features() -> Finding:
 
 def _models(settings: Settings) -> Finding:
     def attempt() -> str:
-        from processors.stages.infer import Infer
+        from processors.stages.model import load_models
 
-        return ", ".join(f"{model.name} {model.version}" for model in Infer(settings.processors.infer).models)
+        models = load_models(settings.processors.infer.models)
+        return ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
 
     return _tried("Models", attempt, "Mend or remove the folder that CALLSCOPE_PROCESSORS__INFER__MODELS names.")
 

@@ -109,7 +109,12 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
             results=f"ws://{settings.sink.host}:{sink_port}/v1/results",
             dashboard=f"http://{settings.sink.host}:{sink_port}/",
         )
-        environment = child_environment(kafka=addresses.kafka, ingest__port=str(ingest_port), sink__port=str(sink_port))
+        environment = child_environment(
+            kafka=addresses.kafka,
+            ingest__port=str(ingest_port),
+            sink__port=str(sink_port),
+            log_level=settings.log_level,
+        )
         children: dict[str, subprocess.Popen[bytes]] = {}
         system = System(addresses, children, broker)
         workers = [f"processors {stage}" for stage in STAGES] if chained else ["processors"]

@@ -118,6 +118,7 @@ _processors = logging.getLogger("callscope.processors")
 
 _undecodable = Counter("callscope_records_undecodable_total", "Records not what their topic promises", ["topic"])
 _outbox_full = Counter("callscope_outbox_full_total", "Times a worker waited because its producer's queue was full")
+_engine_failures = Counter("callscope_segments_without_features_total", "Segments the feature engine failed on")
 _undeliverable = Counter("callscope_results_undeliverable_total", "Results that Kafka did not take")
 
 
@@ -136,6 +137,12 @@ def result_undeliverable(reason: str) -> None:
     """Kafka did not take a result, after the producer's own retries."""
     _undeliverable.inc()
     _processors.error("result not delivered: %s", reason)
+
+
+def segment_without_features(stream: str, segment: int, reason: str) -> None:
+    """The feature engine failed on a segment, which was given up."""
+    _engine_failures.inc()
+    _processors.error("no features for segment %d of %s: %s", segment, stream, reason)
 
 
 def worker_starting(wiring: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import faust
 from aiokafka.helpers import create_ssl_context
 from faust.types import TP
+from prometheus_client import start_http_server
 
 from callscope import clock, kafka, telemetry
 from callscope.config import Settings
@@ -21,7 +22,9 @@ from processors.outbox import Outbox
 from processors.records import StreamId
 from processors.stages.detect import Detect
 from processors.stages.extract import Extract
-from processors.stages.infer import Infer
+from processors.stages.infer import Infer, Policy
+from processors.stages.model import load_models
+from processors.stages.opensmile_engine import OpenSmilePool
 from processors.streams import DetectStreams, ExtractStreams, InferStreams
 from processors.topology import Pipeline
 
@@ -31,10 +34,12 @@ DRAIN_TIMEOUT_S = 10.0
 def build_pipeline(settings: Settings, clock_ns: Callable[[], int] = clock.wall_ns) -> Pipeline:
     """The three steps as configured; one instance serves every stream of a worker."""
     config = settings.processors
+    engines = OpenSmilePool()
+    infer = Infer(load_models(config.infer.models), Policy(config.infer.emotion_legs))
     return Pipeline(
         DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, config.idle_stream_s),
-        ExtractStreams(lambda stream: Extract(stream, config.extract), clock_ns),
-        InferStreams(Infer(config.infer), clock_ns),
+        ExtractStreams(lambda stream: Extract(stream, config.extract, engines), clock_ns),
+        InferStreams(infer, clock_ns),
     )
 
 
@@ -113,6 +118,8 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
         RuntimeError: Kafka did not take a result, after the producer's own retries.
     """
     kafka.ensure_topics(settings)
+    if settings.processors.metrics_port is not None:
+        start_http_server(settings.processors.metrics_port, settings.processors.metrics_host)
     outbox = Outbox(kafka.producer(settings), settings.topics.partitions)
     app = build_app(settings, outbox, stage)
     stop = asyncio.Event()
@@ -139,6 +146,6 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
 
 def run(settings: Settings, stage: str | None = None) -> None:
     """`serve` on an event loop of its own."""
-    for chatty in ("faust", "mode", "aiokafka"):
+    for chatty in ("faust", "mode", "aiokafka", "processors.transport"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     asyncio.run(serve(settings, stage))

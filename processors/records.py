@@ -127,7 +127,7 @@ class VoiceSummary:
         f0_mean: pitch, semitones above 27.5 Hz.
         f0_stddev: its (population) standard deviation, semitones.
         loudness_mean: openSMILE's auditory-spectrum loudness, no unit.
-        alpha_ratio_mean: 50-1000 Hz over 1-5 kHz, dB, voiced frames.
+        alpha_ratio_mean: energy of 1-5 kHz over that of 50-1000 Hz, dB, voiced frames.
         hammarberg_mean: peak of 0-2 kHz over peak of 2-5 kHz, dB, voiced frames.
     """
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from callscope import telemetry
+from callscope.errors import FeatureEngineError
 from processors.records import (
     NO_FLOATS,
     AudioFrame,
@@ -123,15 +125,24 @@ class ExtractStreams:
                 stage = self._streams.get(frame.stream)
                 if stage is None:
                     stage = self._streams[frame.stream] = self._make(frame.stream)
-                outputs = stage.step(frame)
+                outputs = self._step(stage, frame)
             if outputs:
                 ledger = replace(envelope.ledger, extracted_ns=self._clock())
                 results += [Envelope(output, ledger) for output in outputs]
         return results
 
+    def _step(self, stage: Extract, frame: SpeechFrame) -> list[FeatureWindow]:
+        try:
+            return stage.step(frame)
+        except FeatureEngineError as error:  # this segment has no features; the stream, and all others, go on
+            telemetry.segment_without_features(str(frame.stream), frame.segment, str(error))
+            stage.drop()
+            return []
+
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
-        self._streams = {stream: stage for stream, stage in self._streams.items() if not belongs(stream)}
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            self._streams.pop(stream).drop()
 
 
 def _stream_end(frame: SpeechFrame) -> FeatureWindow:
@@ -162,6 +173,11 @@ class InferStreams:
     def __init__(self, infer: Infer, clock: Clock) -> None:
         self._infer = infer
         self._clock = clock
+        self._streams: set[StreamId] = set()
+
+    def __len__(self) -> int:
+        """Streams being followed."""
+        return len(self._streams)
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Infer from each window; a stream's end makes its baseline forgotten."""
@@ -174,7 +190,9 @@ class InferStreams:
                 results += self._run(waiting)
                 waiting = []
                 self._infer.drop(window.stream)
+                self._streams.discard(window.stream)
             else:
+                self._streams.add(window.stream)
                 waiting.append((window, envelope.ledger))
         return results + self._run(waiting)
 
@@ -191,4 +209,6 @@ class InferStreams:
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
-        self._infer.drop_where(belongs)
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            self._infer.drop(stream)
+            self._streams.discard(stream)

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import faust
 import pytest
@@ -58,16 +59,25 @@ async def worker(kafka: Settings, topic: Topic, group: str, work: Callable[[Batc
         web_enabled=False,
     )
 
-    @app.agent(app.topic(topic.name, schema=RecordBatches()), name="work")
     async def agent(batches: AsyncIterator[Batch]) -> None:
         async for batch in batches:
             work(batch)
+
+    app.agent(app.topic(topic.name, schema=RecordBatches()), name="work")(agent)
 
     await app.start()
     try:
         yield app
     finally:
         await app.stop()
+
+
+def collect_into(seen: list[int]) -> Callable[[Batch], None]:
+    return lambda batch: seen.extend(int(record.value) for record in batch.records)
+
+
+def reached(seen: list[int], count: int) -> bool:
+    return len(seen) >= count
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -96,12 +106,11 @@ async def test_every_record_is_delivered_once_in_order_and_committed(kafka: Sett
 async def test_a_restarted_worker_goes_on_where_it_stopped(kafka: Settings, topic: Topic) -> None:
     group = f"{topic.name}-group"
     runs: list[list[int]] = [[], []]
-    for run, first in ((0, 0), (1, 80)):
-        produce(kafka, topic, first, 80)
-        async with worker(
-            kafka, topic, group, lambda batch, run=run: runs[run].extend(int(r.value) for r in batch.records)
-        ):
-            await until(lambda run=run: len(runs[run]) >= 80)
+    for run in (0, 1):
+        seen = runs[run]
+        produce(kafka, topic, 80 * run, 80)
+        async with worker(kafka, topic, group, collect_into(seen)):
+            await until(partial(reached, seen, 80))
     assert sorted(runs[0]) == list(range(80))
     assert sorted(runs[1]) == list(range(80, 160))
 

@@ -52,7 +52,11 @@ def test_garbage_is_undecodable_or_a_record_and_nothing_else(topic: str, value: 
     [
         (AUDIO_FRAMES, audio_pb2.AudioFrame(leg="a"), "without call id"),
         (AUDIO_FRAMES, audio_pb2.AudioFrame(call_id="c", leg="a", pcm=b"\0\0\0"), "3 bytes of 16-bit audio"),
-        (VOICE_FEATURES, features_pb2.FeatureWindow(call_id="c", leg="a", kind=1, lld=[0.0] * 24), "24 descriptors"),
+        (
+            VOICE_FEATURES,
+            features_pb2.FeatureWindow(call_id="c", leg="a", kind=features_pb2.FeatureWindow.WINDOW, lld=[0.0] * 24),
+            "24 descriptors",
+        ),
         (VOICE_ACTIVITY, activity_pb2.VoiceActivity(call_id="c", leg="a"), "0 is not a valid ActivityKind"),
     ],
 )

@@ -187,7 +187,8 @@ def test_levels_of_a_stream_that_is_joined_late_are_aligned_as_well() -> None:
 
 @pytest.mark.parametrize(("sample", "dbfs"), [(32_767, 0.0), (3_277, -20.0), (0, -100.0)])
 def test_a_level_is_the_root_mean_square_re_full_scale(sample: int, dbfs: float) -> None:
-    (level,) = activity(run(Detect(STREAM, DEFAULTS), records(np.full(1_600, sample, np.int16), last=False)))
+    results = run(Detect(STREAM, DEFAULTS), records(np.full(1_600, sample, np.int16), last=False))
+    (level,) = activity(results, ActivityKind.LEVEL)
     assert level.level_dbfs == pytest.approx(dbfs, abs=0.001)
 
 
@@ -235,8 +236,8 @@ def test_an_overlap_is_heard_once() -> None:
 
 
 def test_tells_from_where_it_could_be_rebuilt() -> None:
+    assert Detect(STREAM, DEFAULTS, Scripted).needs_from is None
     stage = Detect(STREAM, DEFAULTS, Scripted)
-    assert stage.needs_from is None
     run(stage, records(script("." * 100), last=False))
     assert stage.needs_from == 87 * FRAME  # pre-roll and onset
     run(stage, records(script("#" * 10), start=100 * FRAME, last=False))

@@ -1,0 +1,1 @@
+"""The analysis itself: pure per-stream objects, records in and records out, all time media time."""

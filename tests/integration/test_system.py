@@ -1,0 +1,176 @@
+"""The whole system on a real Kafka: a call goes in at the gateway, results come out at the sink."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import opensmile
+import pytest
+
+from callscope.client import results
+from callscope.client.recording import Recording
+from callscope.client.sending import send
+from callscope.config import Settings
+from callscope.supervisor import System
+from callscope.topics import (
+    CALL_EVENTS,
+    TOPICS,
+    VOICE_ACTIVITY,
+    VOICE_FEATURES,
+    VOICE_INSIGHTS,
+    VOICE_SPEECH,
+    partition_of,
+)
+from schemas.v1.events_pb2 import CallEvent
+from schemas.v1.features_pb2 import FeatureWindow
+from tests.integration.records import Stored, read_call, read_when
+
+pytestmark = pytest.mark.integration
+
+LEGS = ("customer", "agent")
+SECONDS = 24.0
+
+
+async def send_call(system: System, call: Recording, call_id: str, seconds: float = SECONDS) -> None:
+    await send(call, system.addresses.gateway, call_id, LEGS, speed=0, limit_s=seconds)
+
+
+def streams_ended(stored: list[Stored]) -> bool:
+    return [r.message.kind for r in stored].count(FeatureWindow.STREAM_END) == len(LEGS)
+
+
+def speech_ended(stored: list[Stored]) -> bool:
+    return [r.message.stream_ended for r in stored].count(True) == len(LEGS)
+
+
+async def test_both_legs_appear_and_take_turns(fused: System, demo_call: Recording, call_id: str) -> None:
+    turns: list[tuple[float, str]] = []
+    kinds: set[tuple[str, str]] = set()
+    async with results.subscription(fused.addresses.results, calls=[call_id]) as messages:
+        assert (await anext(messages))["type"] == "subscribed"
+        sending = asyncio.create_task(send_call(fused, demo_call, call_id))
+        async with asyncio.timeout(60):
+            async for message in messages:
+                kinds.add((message["type"], message["kind"]))
+                assert message["call_id"] == call_id
+                assert 0 <= message["start"] <= message["start"] + message["duration"] <= SECONDS + 0.02
+                if message["type"] != "call":
+                    ledger = message["ledger"]
+                    assert 0 < ledger["arrived_ns"] <= ledger["published_ns"] <= ledger["detected_ns"]
+                    assert ledger["detected_ns"] <= ledger["pushed_ns"]
+                if message["kind"] == "speech_end":
+                    turns.append((message["start"], message["leg"]))
+                if len(turns) >= 6 and ("insight", "arousal") in kinds:
+                    break
+        await sending
+    assert {leg for _, leg in turns} == set(LEGS)
+    order = [leg for leg, _ in itertools.groupby(leg for _, leg in sorted(turns))]
+    assert len(order) >= 4, f"the speakers of this dialogue alternate, not {order}"
+    assert {
+        ("activity", "level"),
+        ("activity", "speech_start"),
+        ("features", "window"),
+        ("features", "utterance"),
+    } <= kinds
+
+
+async def test_descriptors_equal_batch_opensmile_bit_for_bit(
+    fused: System, kafka: Settings, demo_call: Recording, call_id: str
+) -> None:
+    await send_call(fused, demo_call, call_id)
+    features = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
+    speech = await read_when(kafka, VOICE_SPEECH, call_id, speech_ended)
+
+    audio: dict[tuple[str, int], list[bytes]] = defaultdict(list)
+    for record in speech:
+        if not record.message.stream_ended:
+            audio[record.message.leg, record.message.segment].append(record.message.pcm)
+    rows: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    functionals: dict[tuple[str, int], Any] = {}
+    for record in features:
+        message = record.message
+        if message.kind == FeatureWindow.STREAM_END:
+            continue
+        lld = np.array(message.lld, np.float32).reshape(-1, 25)
+        assert message.lld_first == sum(map(len, rows[message.leg, message.segment])), "each row comes once, in order"
+        rows[message.leg, message.segment].append(lld)
+        if message.kind == FeatureWindow.UTTERANCE:
+            functionals[message.leg, message.segment] = np.array(message.functionals, np.float32)
+
+    descriptors = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.LowLevelDescriptors)
+    summary = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+    assert set(rows) == set(audio) == set(functionals)
+    assert len(audio) >= 6
+    for segment, chunks in audio.items():
+        pcm = np.frombuffer(b"".join(chunks), "<i2")
+        expected = descriptors.process_signal(pcm, 16_000).to_numpy(np.float32)
+        assert np.array_equal(np.concatenate(rows[segment]), expected), segment
+        expected = summary.process_signal(pcm, 16_000).to_numpy(np.float32)[0]
+        assert np.array_equal(functionals[segment], expected), segment
+
+
+async def test_keys_headers_and_partitions_are_as_designed(
+    fused: System, kafka: Settings, demo_call: Recording, call_id: str
+) -> None:
+    await send_call(fused, demo_call, call_id)
+    await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
+    for topic in TOPICS:
+        for record in await read_when(kafka, topic, call_id, lambda found: len(found) > 3):
+            key = f"{call_id}/{record.message.leg}" if topic.key == "stream" else call_id
+            assert record.raw.key() == key.encode()
+            assert record.raw.partition() == partition_of(call_id, kafka.topics.partitions)
+            assert record.raw.headers() == [("schema", topic.value.encode())]
+
+
+async def test_a_calls_events_frame_it(fused: System, kafka: Settings, demo_call: Recording, call_id: str) -> None:
+    await send_call(fused, demo_call, call_id)
+    stored = await read_when(kafka, CALL_EVENTS, call_id, lambda found: len(found) >= 6)
+    kinds = [record.message.kind for record in stored]
+    assert kinds == [
+        CallEvent.CALL_STARTED,
+        CallEvent.STREAM_STARTED,
+        CallEvent.STREAM_STARTED,
+        CallEvent.STREAM_ENDED,
+        CallEvent.STREAM_ENDED,
+        CallEvent.CALL_ENDED,
+    ]
+    ends = [record.message.at / 16_000 for record in stored if record.message.kind == CallEvent.STREAM_ENDED]
+    assert ends == pytest.approx([SECONDS, SECONDS], abs=0.02)
+
+
+async def test_how_fast_the_audio_came_changes_nothing(
+    fused: System, kafka: Settings, demo_call: Recording, call_id: str
+) -> None:
+    fast, real = f"{call_id}-fast", f"{call_id}-real"
+    await asyncio.gather(
+        send(demo_call, fused.addresses.gateway, fast, LEGS, speed=0, limit_s=8.0),
+        send(demo_call, fused.addresses.gateway, real, LEGS, speed=1.0, limit_s=8.0),
+    )
+    assert await results_of(kafka, fast) == await results_of(kafka, real)
+
+
+async def test_both_wirings_give_the_same_records(
+    fused: System, chained: System, kafka: Settings, demo_call: Recording, call_id: str
+) -> None:
+    await asyncio.gather(send_call(fused, demo_call, call_id), send_call(chained, demo_call, call_id))
+    other = kafka.model_copy(update={"kafka": chained.addresses.kafka})
+    assert await results_of(kafka, call_id) == await results_of(other, call_id)
+
+
+async def results_of(kafka: Settings, call_id: str) -> dict[tuple[str, str], list[bytes]]:
+    """All results of a finished call by topic and leg, in order, without call id and ledger."""
+    windows = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
+    judged = sum(r.message.leg == "customer" and r.message.kind != FeatureWindow.STREAM_END for r in windows)
+    await read_when(kafka, VOICE_INSIGHTS, call_id, lambda found: len(found) >= judged)
+    results: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    for topic in (VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS):
+        for record in await asyncio.to_thread(read_call, kafka, topic, call_id):
+            message = record.message
+            message.ClearField("ledger")
+            message.call_id = "call"
+            results[topic.name, message.leg].append(message.SerializeToString(deterministic=True))
+    return results
