@@ -1,0 +1,92 @@
+"""The sink as a program: topics in, WebSocket and dashboard out, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from typing import Final
+
+from callscope import kafka, telemetry
+from callscope.clock import wall_ns
+from callscope.config import Settings
+from sinks.hub import Hub
+from sinks.messages import Message, Undecodable, message_of
+from sinks.reader import KafkaRecord, Reader
+from sinks.websocket import ResultsServer
+
+HISTORY_TIMEOUT_S: Final = 30.0
+"""Reading the call events of the last day takes about a second; after this the port opens regardless."""
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Runs the sink until `stop` is set.
+
+    Args:
+        settings: all of them.
+        stop: ends it.
+
+    Raises:
+        ConfigError: the address is not allowed, or taken; or the topics are not as configured.
+        KafkaUnreachable: no broker answers.
+    """
+    hub = Hub(settings.sink.queue_messages)
+    server = ResultsServer(hub, settings.sink, is_healthy=lambda: reader.is_alive())
+    reader = Reader(settings, lambda records: server.publish(_messages(records)))
+    await asyncio.to_thread(kafka.ensure_topics, settings)
+    reading = asyncio.create_task(reader.run())
+    stopping = asyncio.create_task(stop.wait())
+    caught_up = asyncio.create_task(reader.wait_caught_up())
+    try:
+        await asyncio.wait(
+            (reading, stopping, caught_up), timeout=HISTORY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        hub.calls.caught_up(wall_ns())
+        if not reading.done() and not stopping.done():
+            await server.start()
+            telemetry.dashboard_ready(server.address)
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            telemetry.sink_stopping()
+        else:
+            reading.result()
+    finally:
+        await server.close()
+        reader.stop()
+        for task in (stopping, caught_up):
+            task.cancel()
+        await asyncio.gather(reading, stopping, caught_up, return_exceptions=True)
+
+
+def main(settings: Settings) -> None:
+    """Runs the sink until SIGTERM or SIGINT.
+
+    Args:
+        settings: all of them.
+
+    Raises:
+        CallscopeError: it cannot run; `str(error)` says why and what to do.
+    """
+    telemetry.configure_logging(settings.log_level)
+    asyncio.run(_run_until_signal(settings))
+
+
+async def _run_until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(settings, stop)
+
+
+def _messages(records: Sequence[KafkaRecord]) -> list[Message]:
+    messages = []
+    for record in records:
+        try:
+            message = message_of(record.topic, record.value)
+        except Undecodable as error:
+            telemetry.record_unreadable(record.topic, record.partition, record.offset, str(error))
+            continue
+        if message is not None:
+            messages.append(message)
+    return messages

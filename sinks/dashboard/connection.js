@@ -1,0 +1,57 @@
+/** The connection to /v1/results: subscribes, hands messages on, and comes back after every loss. */
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 15_000;
+const SILENCE_MS = 10_000;
+
+export class Connection {
+  #socket = null;
+  #attempt = 0;
+  #timer = 0;
+
+  /**
+   * @param {{onMessage: (message: object) => void, onState: (state: string, detail: string) => void}} handlers
+   *   onState gets "connecting", "live" or "reconnecting", and words for people.
+   */
+  constructor(handlers) {
+    this.handlers = handlers;
+    addEventListener("online", () => this.#retryNow());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#retryNow());
+  }
+
+  open() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/v1/results`);
+    this.#socket = socket;
+    // An address that swallows packets never fails by itself.
+    const impatience = setTimeout(() => socket.close(), SILENCE_MS);
+    socket.onopen = () => socket.send(JSON.stringify({ type: "subscribe" }));
+    socket.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      if (message.type === "subscribed") {
+        clearTimeout(impatience);
+        this.#attempt = 0;
+        this.handlers.onState("live", "live");
+      }
+      this.handlers.onMessage(message);
+    };
+    socket.onclose = (event) => {
+      clearTimeout(impatience);
+      if (socket === this.#socket) this.#comeBack(event);
+    };
+  }
+
+  #comeBack(event) {
+    this.#socket = null;
+    const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#attempt++);
+    const wait = longest * (0.5 + Math.random() / 2); // jitter: many pages do not come back at once
+    this.handlers.onState("reconnecting", event.reason ? `reconnecting (${event.reason})` : "reconnecting");
+    this.#timer = setTimeout(() => this.open(), wait);
+  }
+
+  #retryNow() {
+    if (this.#socket !== null) return;
+    clearTimeout(this.#timer);
+    this.open();
+  }
+}

@@ -1,0 +1,348 @@
+"""Records from the topics as JSON messages: the contract with subscribers, described in docs/results.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from json import JSONEncoder
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS
+from schemas.v1.activity_pb2 import VoiceActivity
+from schemas.v1.events_pb2 import CallEvent
+from schemas.v1.features_pb2 import FeatureWindow, VoiceSummary
+from schemas.v1.insight_pb2 import Insight
+from schemas.v1.ledger_pb2 import Ledger
+from sinks.feature_sets import FUNCTIONALS, LLD_COLUMNS
+
+TYPES: Final = ("activity", "features", "insight", "call")
+"""What a subscriber can ask for; the `type` of every message that stands for a record."""
+
+RATE_HZ: Final = 16_000
+"""Media time on the topics counts samples at this rate."""
+
+_DIGITS: Final = 4
+_to_json: Final = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class Undecodable(ValueError):
+    """A record's bytes are not what its topic promises."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One record as subscribers see it, but for what differs between them: `seq`, `pushed_ns`, and parts asked for.
+
+    Its JSON is made once, however many subscribers there are.
+
+    Attributes:
+        type: one of `TYPES`.
+        kind: what of that type: "level", "speech_start", "window", the model's name, "call_started", ...
+        id: the same for the same finding, however often it is computed: stream, kind and media time.
+        call_id: the call.
+        leg: the leg, or "" for what is about the whole call.
+        start: media time, samples.
+        duration: length, samples.
+        is_final: False where a later message will say more of the same span.
+        arrived_ns: when the last audio byte it depends on arrived, or the event was noticed; 0 if unknown.
+        fields: what else the message says, ready for JSON.
+        stations: the ledger's other entries, nanoseconds since the epoch, None for stations not passed.
+        lld: low-level descriptors, row after row, of `lld_columns` each.
+        lld_columns: how many there are in a row.
+        functionals: of an utterance, by name.
+    """
+
+    type: str
+    kind: str
+    id: str
+    call_id: str
+    leg: str
+    start: int
+    duration: int
+    is_final: bool
+    arrived_ns: int
+    fields: Mapping[str, Any]
+    stations: Mapping[str, int | None]
+    lld: tuple[float, ...] = ()
+    lld_columns: int = 0
+    functionals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> str:
+        """`<call id>/<leg>`, or the call id alone for what is about the whole call."""
+        return f"{self.call_id}/{self.leg}" if self.leg else self.call_id
+
+    def encode(self, seq: int, pushed_ns: int, *, lld: bool = False, functionals: bool = False) -> bytes:
+        """The message for one subscriber, UTF-8.
+
+        Args:
+            seq: its number on the connection, from 1.
+            pushed_ns: when it is written to the socket, nanoseconds since the epoch.
+            lld: with the low-level descriptors, if it has any.
+            functionals: with the functionals, if it has any.
+        """
+        latency_ms = b"%.3f" % ((pushed_ns - self.arrived_ns) / 1e6) if self.arrived_ns else b"null"
+        return b'%b%b%b%b,"pushed_ns":%d,"latency_ms":%b},"seq":%d}' % (
+            self._head,
+            self._lld_part if lld and self.lld else b"",
+            self._functionals_part if functionals and self.functionals else b"",
+            self._ledger_part,
+            pushed_ns,
+            latency_ms,
+            seq,
+        )
+
+    @cached_property
+    def _head(self) -> bytes:
+        head = {
+            "type": self.type,
+            "kind": self.kind,
+            "id": self.id,
+            "call_id": self.call_id,
+            "leg": self.leg or None,
+            "stream": self.stream,
+            "start": self.start / RATE_HZ,
+            "duration": self.duration / RATE_HZ,
+            "is_final": self.is_final,
+            **self.fields,
+        }
+        return _to_json(head)[:-1].encode()
+
+    @cached_property
+    def _ledger_part(self) -> bytes:
+        ledger = _to_json({"arrived_ns": self.arrived_ns or None, **self.stations})
+        return b',"ledger":' + ledger[:-1].encode()
+
+    @cached_property
+    def _lld_part(self) -> bytes:
+        width = self.lld_columns
+        rows = (_json_floats(self.lld[at : at + width]) for at in range(0, len(self.lld), width))
+        return b',"lld":[%b]' % ",".join(rows).encode()
+
+    @cached_property
+    def _functionals_part(self) -> bytes:
+        pairs = (f'"{name}":{_json_float(value)}' for name, value in self.functionals.items())
+        return b',"functionals":{%b}' % ",".join(pairs).encode()
+
+
+def message_of(topic: str, value: bytes) -> Message | None:
+    """What subscribers are told of a record.
+
+    Args:
+        topic: name of the topic it was read from, one of `RESULT_TOPICS`.
+        value: the record's bytes.
+
+    Returns:
+        None for a record that is between workers only, or of a kind this version does not know.
+
+    Raises:
+        Undecodable: these bytes cannot be a record of that topic.
+    """
+    try:
+        return _READERS[topic](value)
+    except DecodeError as error:
+        raise Undecodable(f"not a {topic} record: {error}") from error
+
+
+def control(kind: str, seq: int, fields: Mapping[str, Any]) -> bytes:
+    """A message that stands for no record: "subscribed", "dropped", "error".
+
+    Args:
+        kind: its `type`.
+        seq: its number on the connection, from 1.
+        fields: what else it says.
+    """
+    return _to_json({"type": kind, **fields, "seq": seq}).encode()
+
+
+def _activity(value: bytes) -> Message | None:
+    record = VoiceActivity.FromString(value)
+    kind = {
+        VoiceActivity.LEVEL: "level",
+        VoiceActivity.SPEECH_START: "speech_start",
+        VoiceActivity.SPEECH_END: "speech_end",
+    }.get(record.kind)
+    if kind is None:
+        return None
+    return _message(
+        "activity",
+        kind,
+        record,
+        is_final=kind != "level",
+        fields={
+            "speaking": record.speaking,
+            "probability": _rounded(record.probability),
+            "level_dbfs": _rounded(record.level_dbfs),
+            "segment": record.segment / RATE_HZ if record.HasField("segment") else None,
+            "detector": record.detector,
+        },
+    )
+
+
+def _features(value: bytes) -> Message | None:
+    record = FeatureWindow.FromString(value)
+    kind = {FeatureWindow.WINDOW: "window", FeatureWindow.UTTERANCE: "utterance"}.get(record.kind)
+    if kind is None:
+        return None
+    names = FUNCTIONALS.get(record.feature_set, ())
+    return _message(
+        "features",
+        kind,
+        record,
+        is_final=kind == "utterance",
+        fields={
+            "segment": record.segment / RATE_HZ,
+            "coverage": _rounded(record.coverage),
+            "lookahead_ms": _milliseconds(record.lookahead),
+            "feature_set": record.feature_set,
+            "summary": _summary(record.summary),
+            "lld_first": record.lld_first,
+        },
+        lld=tuple(record.lld),
+        lld_columns=len(LLD_COLUMNS.get(record.feature_set, ())) or len(record.lld),
+        functionals=dict(zip(names, record.functionals, strict=False)) if kind == "utterance" else {},
+    )
+
+
+def _insight(value: bytes) -> Message | None:
+    record = Insight.FromString(value)
+    outputs = {
+        output.name: {
+            "value": _rounded(output.value) if output.HasField("value") else None,
+            "unit": output.unit,
+            "unknown_because": output.unknown_because or None,
+        }
+        for output in record.outputs
+    }
+    return _message(
+        "insight",
+        record.model,
+        record,
+        is_final=record.is_final,
+        fields={
+            "segment": record.segment / RATE_HZ,
+            "model_version": record.model_version,
+            "lookahead_ms": _milliseconds(record.lookahead),
+            "outputs": outputs,
+        },
+    )
+
+
+def _call(value: bytes) -> Message | None:
+    record = CallEvent.FromString(value)
+    kind = {
+        CallEvent.CALL_STARTED: "call_started",
+        CallEvent.CALL_ENDED: "call_ended",
+        CallEvent.STREAM_STARTED: "stream_started",
+        CallEvent.STREAM_ENDED: "stream_ended",
+        CallEvent.GAP: "gap",
+    }.get(record.kind)
+    if kind is None:
+        return None
+    stream = f"{record.call_id}/{record.leg}" if record.leg else record.call_id
+    return Message(
+        type="call",
+        kind=kind,
+        id=f"{stream}|call.{kind}|{record.at}+{record.duration}|{record.time_ns}",
+        call_id=record.call_id,
+        leg=record.leg,
+        start=record.at,
+        duration=record.duration,
+        is_final=True,
+        arrived_ns=record.time_ns,
+        fields={
+            "time_ns": record.time_ns,
+            "source": record.source or None,
+            "encoding": record.encoding or None,
+            "rate_hz": record.rate_hz or None,
+            "metadata": dict(record.metadata),
+            "reason": record.reason or None,
+        },
+        stations=_stations(Ledger()),
+    )
+
+
+def _message(
+    type_: str,
+    kind: str,
+    record: VoiceActivity | FeatureWindow | Insight,
+    *,
+    is_final: bool,
+    fields: Mapping[str, Any],
+    lld: tuple[float, ...] = (),
+    lld_columns: int = 0,
+    functionals: Mapping[str, float] | None = None,
+) -> Message:
+    finality = "final" if is_final else "interim"
+    span = f"{record.start}+{record.duration}"
+    return Message(
+        type=type_,
+        kind=kind,
+        id=f"{record.call_id}/{record.leg}|{type_}.{kind}|{span}|{finality}",
+        call_id=record.call_id,
+        leg=record.leg,
+        start=record.start,
+        duration=record.duration,
+        is_final=is_final,
+        arrived_ns=record.ledger.arrived_ns,
+        fields=fields,
+        stations=_stations(record.ledger),
+        lld=lld,
+        lld_columns=lld_columns,
+        functionals=functionals or {},
+    )
+
+
+def _stations(ledger: Ledger) -> dict[str, int | None]:
+    return {
+        "published_ns": ledger.published_ns or None,
+        "detected_ns": ledger.detected_ns or None,
+        "extracted_ns": ledger.extracted_ns or None,
+        "inferred_ns": ledger.inferred_ns or None,
+    }
+
+
+def _summary(summary: VoiceSummary) -> dict[str, float | None]:
+    def known(name: str, value: float) -> float | None:
+        return _rounded(value) if summary.HasField(name) else None  # type: ignore[arg-type]  # the stub lists literals
+
+    return {
+        "voiced_share": _rounded(summary.voiced_share),
+        "f0_mean": known("f0_mean", summary.f0_mean),
+        "f0_stddev": known("f0_stddev", summary.f0_stddev),
+        "loudness_mean": _rounded(summary.loudness_mean),
+        "alpha_ratio_mean": known("alpha_ratio_mean", summary.alpha_ratio_mean),
+        "hammarberg_mean": known("hammarberg_mean", summary.hammarberg_mean),
+    }
+
+
+def _milliseconds(samples: int) -> float:
+    return samples * 1_000 / RATE_HZ
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, _DIGITS) if math.isfinite(value) else None
+
+
+def _json_float(value: float) -> str:
+    """Nine significant digits give every float32 back exactly; "-0" would be read as an integer; JSON has no NaN."""
+    return repr(float(f"{value:.9g}")) if math.isfinite(value) else "null"
+
+
+def _json_floats(values: Iterable[float]) -> str:
+    return "[" + ",".join(map(_json_float, values)) + "]"
+
+
+_READERS: Final[Mapping[str, Callable[[bytes], Message | None]]] = {
+    VOICE_ACTIVITY.name: _activity,
+    VOICE_FEATURES.name: _features,
+    VOICE_INSIGHTS.name: _insight,
+    CALL_EVENTS.name: _call,
+}
+
+RESULT_TOPICS: Final = tuple(_READERS)
+"""Names of the topics whose records subscribers see."""

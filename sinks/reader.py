@@ -1,0 +1,192 @@
+"""Reads the result topics in a thread of its own and hands batches of records to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from callscope import kafka, telemetry
+from callscope.clock import monotonic, wall_ns
+from callscope.config import Settings
+from callscope.errors import KafkaUnreachable
+from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
+from sinks.messages import RESULT_TOPICS
+
+BATCH_RECORDS: Final = 500
+POLL_S: Final = 0.2
+"""How long to wait for a first record; it is handed on as soon as it is there. Bounds how long stopping takes."""
+WAITING_BATCHES: Final = 4
+"""Batches the event loop may be behind; then reading waits, and Kafka keeps the records."""
+CALL_HISTORY_MS: Final = AUDIO_FRAMES.retention_ms
+"""How far back call events are read to learn which calls run: no call lasts longer than its audio is kept."""
+ALIVE_S: Final = 15.0
+"""Without a poll for so long the reader counts as stuck."""
+STOP_S: Final = 3.0
+_METADATA_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRecord:
+    """A record as it was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+
+
+class Reader:
+    """Follows every partition of the result topics, with no group and no commits: every sink sees everything."""
+
+    def __init__(self, settings: Settings, on_batch: Callable[[Sequence[KafkaRecord]], None]) -> None:
+        """Prepares it.
+
+        Args:
+            settings: where Kafka is.
+            on_batch: called in the event loop that runs `run`.
+        """
+        self._settings = settings
+        self._on_batch = on_batch
+        self._room = threading.BoundedSemaphore(WAITING_BATCHES)
+        self._stopping = threading.Event()
+        self._caught_up = asyncio.Event()
+        self._polled_at = 0.0
+        self._behind: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Reads until `stop`.
+
+        Raises:
+            KafkaUnreachable: no broker answered at the start.
+            KafkaException: the client cannot go on.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                self._read(loop)
+            except BaseException as caught:  # handed to whoever awaits run()
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the loop has ended before this thread could
+                loop.call_soon_threadsafe(_settle, done, error)
+
+        thread = threading.Thread(target=work, name="kafka-reader", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(done)
+        finally:
+            self.stop()
+            await asyncio.to_thread(thread.join, STOP_S)
+
+    async def wait_caught_up(self) -> None:
+        """Waits until the call events written before the start are read, so that it is known which calls run."""
+        await self._caught_up.wait()
+
+    def stop(self) -> None:
+        """Ends reading within `POLL_S`."""
+        self._stopping.set()
+
+    def is_alive(self) -> bool:
+        """Whether Kafka's client was asked for records lately."""
+        return monotonic() - self._polled_at < ALIVE_S
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        consumer = kafka.consumer(
+            self._settings,
+            **{"queued.max.messages.kbytes": 32 * 1024, "enable.partition.eof": False, "group.id": "callscope-sink"},
+        )
+        try:
+            self._assign(consumer)
+            if not self._behind:
+                loop.call_soon_threadsafe(self._caught_up.set)
+            while not self._stopping.is_set():
+                self._polled_at = monotonic()
+                first = consumer.poll(POLL_S)
+                if first is not None:
+                    self._hand_over(loop, [first, *consumer.consume(BATCH_RECORDS - 1, timeout=0)])
+        finally:
+            consumer.close()
+
+    def _assign(self, consumer: Consumer) -> None:
+        try:
+            topics = consumer.list_topics(timeout=_METADATA_TIMEOUT_S).topics
+            since_ms = wall_ns() // 1_000_000 - CALL_HISTORY_MS
+            history = [
+                TopicPartition(CALL_EVENTS.name, number, since_ms) for number in topics[CALL_EVENTS.name].partitions
+            ]
+            history = consumer.offsets_for_times(history, timeout=_METADATA_TIMEOUT_S)
+            for part in history:
+                low, high = consumer.get_watermark_offsets(part, timeout=_METADATA_TIMEOUT_S)
+                if part.offset == OFFSET_END or part.offset >= high:
+                    part.offset = high  # nothing that young: start at the end, as it was just now
+                else:
+                    part.offset = max(part.offset, low)
+                    self._behind[part.partition] = high
+            live = [
+                TopicPartition(name, number)
+                for name in RESULT_TOPICS
+                if name != CALL_EVENTS.name
+                for number in topics[name].partitions
+            ]
+            for part in live:  # asked for now, so that nothing written once the port is open can be missed
+                part.offset = consumer.get_watermark_offsets(part, timeout=_METADATA_TIMEOUT_S)[1]
+        except KafkaException as error:
+            raise KafkaUnreachable(
+                f"No Kafka broker answered at {self._settings.kafka}: {error.args[0].str()}. Is it running, and is the "
+                "address right? `callscope doctor` checks both."
+            ) from error
+        consumer.assign([*history, *live])
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, polled: Sequence[Any]) -> None:
+        records = []
+        for message in polled:
+            error = message.error()
+            if error is None:
+                value = message.value() or b""
+                records.append(KafkaRecord(message.topic(), message.partition(), message.offset(), value))
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                telemetry.consumer_error(error.str())
+        if not records:
+            return
+        while not self._room.acquire(timeout=POLL_S):
+            if self._stopping.is_set():
+                return
+        caught_up = self._note_progress(records)
+        loop.call_soon_threadsafe(self._deliver, records, caught_up)
+
+    def _note_progress(self, records: Sequence[KafkaRecord]) -> bool:
+        """True once, when the last of the history is among these."""
+        if not self._behind:
+            return False
+        for record in records:
+            end = self._behind.get(record.partition)
+            if record.topic == CALL_EVENTS.name and end is not None and record.offset + 1 >= end:
+                del self._behind[record.partition]
+        return not self._behind
+
+    def _deliver(self, records: Sequence[KafkaRecord], caught_up: bool) -> None:
+        try:
+            self._on_batch(records)
+        finally:
+            self._room.release()
+        if caught_up:
+            self._caught_up.set()
+
+
+def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,46 @@
+"""A results server over a hub that the test feeds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from callscope.config import Sink
+from sinks.hub import Hub
+from sinks.websocket import ResultsServer
+from tests.sinks import records
+
+
+class Served:
+    """A running server and what it takes to feed it."""
+
+    def __init__(self, server: ResultsServer, hub: Hub) -> None:
+        self.server = server
+        self.hub = hub
+
+    @property
+    def results(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}/v1/results"
+
+    def too_slow(self) -> list[bool]:
+        return [subscriber.too_slow for subscriber in self.hub.subscribers]
+
+    def publish(self, *found: records.Record) -> None:
+        self.server.publish(records.message(record) for record in found)
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():  # noqa: ASYNC110  # the code under test has no event for it
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(*, is_healthy: Callable[[], bool] = lambda: True, **config: Any) -> AsyncIterator[Served]:
+    sink = Sink(**{"port": 0, **config})
+    hub = Hub(sink.queue_messages)
+    server = ResultsServer(hub, sink, is_healthy=is_healthy)
+    await server.start()
+    try:
+        yield Served(server, hub)
+    finally:
+        await server.close()
