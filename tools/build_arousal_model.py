@@ -45,7 +45,7 @@ def graph() -> onnx.ModelProto:
         ("ReduceSum", ["weighted", "row"], "balance"),
         ("Add", ["balance", "middle"], "arousal"),
     ]
-    shape = ["batch", len(FEATURES)]
+    shape: list[str | int | None] = ["batch", len(FEATURES)]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("features", "mean", "deviation")
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import floor, isfinite
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Infer:
     """The infer stage, of all streams.
 
     Attributes:
-        withheld: how many windows the policy kept from a model, by model name and leg; only ever grows.
+        withheld: how many windows the policy kept from each model, by its name; only ever grows.
 
     Args:
         models: what to run on each window.
@@ -52,7 +52,7 @@ class Infer:
         self._models = tuple(models)
         self._policy = policy
         self._voices: dict[tuple[StreamId, str], _Voice] = {}
-        self.withheld: Counter[tuple[str, str]] = Counter()
+        self.withheld: Counter[str] = Counter()
 
     def step(self, window: FeatureWindow) -> list[Insight]:
         """One window; see `step_many`."""
@@ -88,7 +88,7 @@ class Infer:
     def _may_run(self, model: Model, window: FeatureWindow) -> bool:
         if self._policy.allows(model.manifest, window.stream):
             return True
-        self.withheld[model.manifest.name, window.stream.leg] += 1
+        self.withheld[model.manifest.name] += 1
         return False
 
     def _voice(self, model: Model, stream: StreamId) -> _Voice:
@@ -110,7 +110,7 @@ class Infer:
             question.baseline = voice.before(window.segment)
             heard, needed = question.baseline.weight_s, manifest.baseline.min_voiced_s
             if heard < needed:
-                question.unknown_because = f"baseline: {heard:.1f} of {needed:.1f} s of voiced speech heard"
+                question.unknown_because = f"baseline: {_tenths(heard)} of {needed:.1f} s of voiced speech heard"
             voice.learn(window, manifest)
 
     def _answer(self, model: Model, asked: Sequence[_Question]) -> None:
@@ -167,7 +167,7 @@ def _values(window: FeatureWindow, manifest: Manifest) -> tuple[float, ...] | st
     """The features that a model asks for, or why there are none."""
     voiced, needed = voiced_s(window), manifest.input.min_voiced_s
     if voiced < needed:
-        return f"window: {voiced:.1f} of {needed:.1f} s of voiced speech"
+        return f"window: {_tenths(voiced)} of {needed:.1f} s of voiced speech"
     values = []
     for name in manifest.input.features:
         value = NAMED_FEATURES[name](window)
@@ -175,6 +175,11 @@ def _values(window: FeatureWindow, manifest: Manifest) -> tuple[float, ...] | st
             return f"window: no {name}"
         values.append(value)
     return tuple(values)
+
+
+def _tenths(seconds: float) -> str:
+    """Rounded down, so that too little never looks like enough."""
+    return f"{floor(seconds * 10) / 10:.1f}"
 
 
 def _insight(manifest: Manifest, question: _Question) -> Insight:

@@ -140,7 +140,7 @@ class VoiceSummary(_message.Message):
     loudness_mean: _builtins.float
     """Perceived loudness, openSMILE's auditory-spectrum loudness (no unit)."""
     alpha_ratio_mean: _builtins.float
-    """Energy ratio of 50-1000 Hz to 1-5 kHz, dB."""
+    """Energy of 1-5 kHz over that of 50-1000 Hz, dB: nearer to zero in a pressed voice."""
     hammarberg_mean: _builtins.float
     """Strongest peak of 0-2 kHz over strongest of 2-5 kHz, dB."""
     def __init__(

@@ -106,7 +106,7 @@ async def test_descriptors_equal_batch_opensmile_bit_for_bit(
     assert set(rows) == set(audio) == set(functionals)
     assert len(audio) >= 6
     for segment, chunks in audio.items():
-        pcm = np.frombuffer(b"".join(chunks), "<i2")
+        pcm = np.frombuffer(b"".join(chunks), "<i2").astype(np.float32) / 32768
         expected = descriptors.process_signal(pcm, 16_000).to_numpy(np.float32)
         assert np.array_equal(np.concatenate(rows[segment]), expected), segment
         expected = summary.process_signal(pcm, 16_000).to_numpy(np.float32)[0]
