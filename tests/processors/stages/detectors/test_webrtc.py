@@ -9,7 +9,7 @@ import pytest
 from processors.stages.detectors import WebRtcDetector
 from tests.signals import hush, join, voice
 
-WEBRTC_DATA = Path(__file__).parents[4] / "shared" / "data" / "webrtcvad"
+WEBRTC_DATA = Path(__file__).parents[5] / "shared" / "data" / "webrtcvad"
 
 
 def test_hears_a_voice_and_not_a_quiet_line() -> None:
@@ -19,12 +19,15 @@ def test_hears_a_voice_and_not_a_quiet_line() -> None:
     assert loud.mean() > 0.9
 
 
-def test_the_same_audio_gives_the_same_decisions_in_any_portions() -> None:
-    pcm = join(hush(0.3), voice(0.7), hush(0.3), voice(0.3, seed=1))
-    at_once = WebRtcDetector(2).probabilities(pcm)
-    detector = WebRtcDetector(2)
-    one_by_one = [detector.probabilities(pcm[at : at + 320]) for at in range(0, len(pcm), 320)]
+@pytest.mark.parametrize("hop_ms", [10, 20, 30])
+def test_the_same_audio_gives_the_same_decisions_in_any_portions(hop_ms: int) -> None:
+    hop = hop_ms * 16
+    pcm = join(hush(0.3), voice(0.66), hush(0.3), voice(0.3, seed=1))[: 48 * 480]
+    at_once = WebRtcDetector(2, hop).probabilities(pcm)
+    detector = WebRtcDetector(2, hop)
+    one_by_one = [detector.probabilities(pcm[at : at + hop]) for at in range(0, len(pcm), hop)]
     assert np.array_equal(at_once, np.concatenate(one_by_one))
+    assert 0 < at_once.mean() < 1
 
 
 def test_a_reset_forgets() -> None:

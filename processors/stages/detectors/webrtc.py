@@ -1,9 +1,6 @@
-"""Voice-activity detectors behind one interface: audio in, one speech probability a hop out."""
+"""WebRTC's voice-activity detector."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import webrtcvad
@@ -12,36 +9,8 @@ from numpy.typing import NDArray
 from processors.records import FRAME_SAMPLES, RATE_HZ, Pcm
 
 
-class Detector(Protocol):
-    """Judges one stream, hop by hop.
-
-    Attributes:
-        name: goes into `VoiceActivity.detector`.
-        hop: samples that one judgement is about.
-    """
-
-    name: str
-    hop: int
-
-    def probabilities(self, pcm: Pcm) -> NDArray[np.float64]:
-        """The speech probability of each hop, 0 to 1.
-
-        Args:
-            pcm: contiguous with the previous call since the last `reset`, shape (n * hop,).
-
-        Returns:
-            Shape (n,). Detectors that only decide give 0 and 1.
-        """
-
-    def reset(self) -> None:
-        """Forget what was heard: the next audio does not follow on it."""
-
-
-DetectorFactory = Callable[[], Detector]
-
-
 class WebRtcDetector:
-    """WebRTC's voice-activity detector: Gaussian mixtures over six sub-band energies, below 4 kHz.
+    """Gaussian mixtures over six sub-band energies, below 4 kHz; decides, bit for bit as the reference does.
 
     Args:
         aggressiveness: 0 (least) to 3, how readily it calls a hop non-speech.
