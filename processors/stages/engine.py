@@ -14,11 +14,24 @@ HOP_SAMPLES = RATE_HZ // 100
 """One low-level descriptor row every 10 ms."""
 
 
+class WindowFunctionals(Protocol):
+    """Functionals of any window of one segment's rows; they depend on the rows only, not on how they were grouped."""
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Take in the next rows, as `FeatureEngine.feed` gives them."""
+
+    def of(self, first: int, end: int) -> NDArray[np.float32]:
+        """Functionals of the rows `first` to `end` (not included), at least one, shape (functionals,).
+
+        Raises:
+            IndexError: some of these rows are no longer, or not yet, known.
+        """
+
+
 class FeatureEngine(Protocol):
     """Computes the features of one segment, from its first sample on.
 
     Results depend on the audio only, not on how it was cut into calls, nor on what the engine did before.
-
     """
 
     @property
@@ -31,14 +44,25 @@ class FeatureEngine(Protocol):
 
     @property
     def functional_names(self) -> tuple[str, ...]:
-        """The utterance's functionals."""
+        """The functionals, of windows and of utterances."""
+
+    @property
+    def delay(self) -> int:
+        """Samples from the end of a row's own 10 ms to the earliest moment at which the row can be known."""
+
+    def window_functionals(self, keep: int) -> WindowFunctionals:
+        """What computes functionals of windows of this segment.
+
+        Args:
+            keep: rows back from the newest that a window may reach, at least.
+        """
 
     def feed(self, pcm: Pcm) -> NDArray[np.float32]:
         """Take in audio.
 
         Returns:
-            The descriptor rows that became known, shape (n, columns); row k of a segment stands for its samples from
-            k * `HOP_SAMPLES` on, and is never known before them.
+            The rows that became known, shape (n, columns): the descriptors, and behind them what only functionals
+            need. Row k of a segment stands for its samples from k * `HOP_SAMPLES` on, and is never known before them.
         """
 
     def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

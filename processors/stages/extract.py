@@ -4,11 +4,16 @@ Row k of the low-level descriptors stands for the segment's samples from k * 10 
 of known rows reaches a multiple of the hop; it spans the last `window_s` before the end of its newest row. The engine
 knows a row only some time after the audio (the pitch window, the smoothing of pitch), and `lookahead` says how long:
 `start + duration + lookahead` is the end of the audio a record depends on.
+
+The engine is woken when a window may become due, not for every frame: many streams take turns, and each turn costs it
+what the others have pushed out of the processor's cache. No window comes later for it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +22,22 @@ from callscope.config import Extract as ExtractConfig
 from processors.records import (
     FRAME_SAMPLES,
     NO_FLOATS,
+    RATE_HZ,
     FeatureWindow,
     Pcm,
     SpeechFrame,
     StreamId,
+    StreamStatistics,
     VoiceSummary,
     WindowKind,
 )
 from processors.stages.engine import HOP_SAMPLES, EngineFactory, FeatureEngine
+from processors.stages.running_picture import RunningPicture
 
 _ROW_MS = 10
 
-_SUMMARISED = (
-    "Loudness_sma3",
-    "F0semitoneFrom27.5Hz_sma3nz",
-    "alphaRatio_sma3",
-    "hammarbergIndex_sma3",
-)
-"""Descriptors a `VoiceSummary` is made of; the pitch is 0 in unvoiced frames."""
-_LOUDNESS, _PITCH, _ALPHA_RATIO, _HAMMARBERG = range(4)
+_KEPT_STATISTICS = 32
+"""Segments that may come again after later ones, and still be added to the statistics of their time."""
 
 
 class Extract:
@@ -54,6 +56,8 @@ class Extract:
         self._segment: _Segment | None = None
         self._done = -1
         """Segments up to this id have ended, or were given up."""
+        self._statistics = deque([(-1, StreamStatistics())], maxlen=_KEPT_STATISTICS)
+        """Of the stream's finished segments, as they were after each of the last."""
 
     def step(self, record: SpeechFrame) -> list[FeatureWindow]:
         """Take in speech.
@@ -83,7 +87,7 @@ class Extract:
         if heard < 0:
             self.drop()
             return out
-        out += self._segment.hear(record.pcm[heard:])
+        out += self._segment.hear(record.pcm[heard:], lost=record.lost)
         if record.last:
             out += self.flush()
         return out
@@ -96,9 +100,15 @@ class Extract:
         """
         if self._segment is None:
             return []
-        out = self._segment.finish()
+        utterance = self._segment.finish(self._statistics_before(self._segment.id))
+        self.learn(utterance)
         self.drop()
-        return out
+        return [utterance]
+
+    def learn(self, window: FeatureWindow) -> None:
+        """Take an utterance into the stream's statistics: to rebuild them from records that were sent before."""
+        if window.statistics is not None and window.segment > self._statistics[-1][0]:
+            self._statistics.append((window.segment, window.statistics))
 
     def drop(self) -> None:
         """Give up an open segment without results."""
@@ -106,6 +116,13 @@ class Extract:
         if segment is not None:
             self._done = segment.id
             segment.close()
+
+    def _statistics_before(self, segment: int) -> StreamStatistics:
+        """Of the segments before one (or of the oldest that are remembered)."""
+        for learnt, statistics in reversed(self._statistics):
+            if learnt < segment:
+                return statistics
+        return self._statistics[0][1]
 
 
 class _Segment:
@@ -115,119 +132,162 @@ class _Segment:
         self.id = segment
         self._stream = stream
         self._engine = engine
-        self._columns = [engine.lld_names.index(name) for name in _SUMMARISED]
+        self._width = len(engine.lld_names)
         self._hop_rows = math.ceil(config.hop_ms / _ROW_MS)
         self._window_rows = math.ceil(config.window_s * 1_000 / _ROW_MS)
         self._next_due = math.ceil(config.first_window_ms / (self._hop_rows * _ROW_MS)) * self._hop_rows
-        self._rows = np.zeros((512, len(engine.lld_names)), np.float32)
-        self._row_count = 0
+        self._windows = 0
+        self._functionals_every = config.functionals_every
+        self._functionals = engine.window_functionals(self._window_rows)
+        self._picture = RunningPicture(engine.lld_names, self._window_rows)
+
+        self._waiting: list[Pcm] = []
+        """Audio that the engine has not got yet."""
+        self._waiting_samples = 0
+        self._fed = 0
+        """Samples that it has got."""
+        self._energies: list[NDArray[np.float64]] = []
+        """Sum of squares of each 10 ms that it has got and that no row stands for yet."""
+        self._energy = 0.0
+        """Sum of squares of all of it, a whole number."""
+        self._rows: list[NDArray[np.float32]] = []
+        """Rows that are known but in no record yet."""
+        self._known_rows = 0
         self._sent_rows = 0
-        self._fed_to = segment
-        self._rest = np.zeros(0, np.int16)
+        self._lost: list[tuple[int, int]] = []
+        """Spans of the segment's samples that never came."""
+        self._portion = self._next_portion()
+        """How much the engine gets next."""
 
     @property
     def heard_to(self) -> int:
         """Media time up to which audio has come."""
-        return self._fed_to + len(self._rest)
+        return self.id + self._fed + self._waiting_samples
 
-    def hear(self, pcm: Pcm) -> list[FeatureWindow]:
-        """Feed whole 20 ms frames, one at a time, so that no trace is left of how the audio came."""
-        pcm = np.concatenate((self._rest, pcm)) if len(self._rest) else pcm
-        whole = len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES
+    def hear(self, pcm: Pcm, *, lost: bool = False) -> list[FeatureWindow]:
+        """Take in audio; the engine gets it at points that depend on its amount only, so how it came leaves no trace.
+
+        Args:
+            pcm: the next samples.
+            lost: they never came, and are silence.
+        """
+        if len(pcm):
+            if lost:
+                at = self._fed + self._waiting_samples
+                self._lost.append((at, at + len(pcm)))
+            self._waiting.append(pcm)
+            self._waiting_samples += len(pcm)
         out: list[FeatureWindow] = []
-        for at in range(0, whole, FRAME_SAMPLES):
-            self._feed(pcm[at : at + FRAME_SAMPLES])
-            while self._row_count >= self._next_due:
+        while self._portion <= self._waiting_samples:
+            self._feed(self._portion)
+            while self._known_rows >= self._next_due:
                 out.append(self._window(self._next_due))
                 self._next_due += self._hop_rows
-        self._rest = pcm[whole:].copy()
+            self._portion = self._next_portion()
         return out
 
-    def finish(self) -> list[FeatureWindow]:
-        """The utterance. It carries the rows that only the end brought, and none of them makes a window due."""
-        if len(self._rest):
-            self._feed(self._rest)
-            self._rest = self._rest[:0]
+    def _next_portion(self) -> int:
+        """Samples until the next window may be known, in whole frames; at most a hop."""
+        needed = self._next_due * HOP_SAMPLES + self._engine.delay - self._fed
+        frames = math.ceil(min(needed, self._hop_rows * HOP_SAMPLES) / FRAME_SAMPLES)
+        return max(1, frames) * FRAME_SAMPLES
+
+    def finish(self, before: StreamStatistics) -> FeatureWindow:
+        """The utterance. It carries the rows that only the end brought, and none of them makes a window due.
+
+        Args:
+            before: statistics of the stream's segments before this one.
+        """
+        if self._waiting_samples:
+            self._feed(self._waiting_samples)
         rows, functionals = self._engine.finish()
-        self._append(rows)
-        return [
-            self._record(
-                WindowKind.UTTERANCE,
-                first_row=0,
-                end_row=self._row_count,
-                end=self._fed_to,
-                functionals=functionals if np.isfinite(functionals).all() else NO_FLOATS,
-            )
-        ]
+        self._keep(rows)
+        lld = self._take_rows(self._known_rows)
+        heard = self._fed - self._lost_samples(0, self._fed)
+        summary = self._picture.of_all(self._energy / heard if heard else 0.0)
+        return replace(
+            self._record(WindowKind.UTTERANCE, 0, self._fed, lld, functionals, summary),
+            statistics=self._picture.add_to(before, summary, heard / RATE_HZ),
+        )
 
     def close(self) -> None:
         self._engine.close()
 
-    def _feed(self, pcm: Pcm) -> None:
-        self._append(self._engine.feed(pcm))
-        self._fed_to += len(pcm)
+    def _feed(self, samples: int) -> None:
+        waiting = np.concatenate(self._waiting)
+        pcm, rest = waiting[:samples], waiting[samples:]
+        self._waiting = [rest]
+        self._waiting_samples = len(rest)
+        self._keep(self._engine.feed(pcm))
+        self._fed += samples
 
-    def _append(self, rows: NDArray[np.float32]) -> None:
-        end = self._row_count + len(rows)
-        if end > len(self._rows):
-            grown = np.zeros((max(end, 2 * len(self._rows)), self._rows.shape[1]), np.float32)
-            grown[: self._row_count] = self._rows[: self._row_count]
-            self._rows = grown
-        self._rows[self._row_count : end] = rows
-        self._row_count = end
+        wide = pcm.astype(np.float64)
+        of_rows = wide[: samples // HOP_SAMPLES * HOP_SAMPLES].reshape(-1, HOP_SAMPLES)
+        energies = np.einsum("ij,ij->i", of_rows, of_rows)
+        self._energies.append(energies)
+        self._energy += float(energies.sum())
+        if left_over := wide[of_rows.size :].tolist():
+            self._energy += sum(sample * sample for sample in left_over)
+
+    def _keep(self, rows: NDArray[np.float32]) -> None:
+        if len(rows):
+            self._rows.append(rows)
+            self._known_rows += len(rows)
+
+    def _take_rows(self, end_row: int) -> NDArray[np.float32]:
+        """The descriptors up to a row that no record has had yet; functionals and picture get to know them."""
+        if end_row == self._sent_rows:
+            return NO_FLOATS.reshape(0, self._width)
+        known, energies = np.concatenate(self._rows), np.concatenate(self._energies)
+        count = end_row - self._sent_rows
+        rows = known[:count]
+        self._rows, self._energies = [known[count:]], [energies[count:]]
+        self._sent_rows = end_row
+        self._functionals.append(rows)
+        self._picture.append(rows, energies[:count])
+        return np.ascontiguousarray(rows[:, : self._width])
 
     def _window(self, end_row: int) -> FeatureWindow:
+        lld = self._take_rows(end_row)
+        first_row = max(0, end_row - self._window_rows)
+        start, end = first_row * HOP_SAMPLES, end_row * HOP_SAMPLES
+        with_functionals = self._functionals_every and self._windows % self._functionals_every == 0
+        self._windows += 1
         return self._record(
             WindowKind.WINDOW,
-            first_row=max(0, end_row - self._window_rows),
-            end_row=end_row,
-            end=self.id + end_row * HOP_SAMPLES,
-            functionals=NO_FLOATS,
+            start,
+            end,
+            lld,
+            self._functionals.of(first_row, end_row) if with_functionals else NO_FLOATS,
+            self._picture.of(first_row, end_row, end - start - self._lost_samples(start, end)),
         )
 
+    def _lost_samples(self, start: int, end: int) -> int:
+        """How many of the segment's samples from `start` to `end` never came."""
+        if not self._lost:
+            return 0
+        return sum(max(0, min(end, lost_end) - max(start, lost)) for lost, lost_end in self._lost)
+
     def _record(
-        self, kind: WindowKind, *, first_row: int, end_row: int, end: int, functionals: NDArray[np.float32]
+        self,
+        kind: WindowKind,
+        start: int,
+        end: int,
+        lld: NDArray[np.float32],
+        functionals: NDArray[np.float32],
+        summary: VoiceSummary,
     ) -> FeatureWindow:
-        start = self.id + first_row * HOP_SAMPLES
-        new_rows = self._rows[self._sent_rows : end_row].copy()
-        window = FeatureWindow(
+        return FeatureWindow(
             stream=self._stream,
             segment=self.id,
             kind=kind,
-            start=start,
+            start=self.id + start,
             duration=end - start,
-            coverage=1.0,
-            lookahead=self._fed_to - end,
+            coverage=1 - self._lost_samples(start, end) / (end - start) if end > start else 0.0,
+            lookahead=self._fed - end,
             feature_set=self._engine.feature_set,
-            lld_first=self._sent_rows,
-            lld=new_rows,
-            functionals=functionals,
-            summary=summarise(self._rows[first_row:end_row, self._columns]),
+            lld_first=self._sent_rows - len(lld),
+            lld=lld,
+            functionals=functionals if np.isfinite(functionals).all() else NO_FLOATS,
+            summary=summary,
         )
-        self._sent_rows = end_row
-        return window
-
-
-def summarise(rows: NDArray[np.float32]) -> VoiceSummary:
-    """The running picture over some rows.
-
-    Args:
-        rows: loudness, pitch, alpha ratio and Hammarberg index, shape (n, 4); a pitch of 0 marks an unvoiced row.
-    """
-    if not len(rows):
-        return VoiceSummary(0.0, None, None, 0.0, None, None)
-    wide = rows.astype(np.float64)
-    loudness = float(wide[:, _LOUDNESS].sum()) / len(wide)
-    voiced = wide[wide[:, _PITCH] > 0]
-    if not len(voiced):
-        return VoiceSummary(0.0, None, None, loudness, None, None)
-    mean = voiced.sum(axis=0) / len(voiced)
-    deviation = voiced[:, _PITCH] - mean[_PITCH]
-    return VoiceSummary(
-        voiced_share=len(voiced) / len(wide),
-        f0_mean=float(mean[_PITCH]),
-        f0_stddev=math.sqrt(float((deviation * deviation).sum()) / len(voiced)),
-        loudness_mean=loudness,
-        alpha_ratio_mean=float(mean[_ALPHA_RATIO]),
-        hammarberg_mean=float(mean[_HAMMARBERG]),
-    )

@@ -6,36 +6,25 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import opensmile
 import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from callscope.errors import FeatureEngineError
 from processors.records import Pcm
 from processors.stages import opensmile_engine
+from processors.stages.functionals import INNER_NAMES
+from processors.stages.opensmile_config import without_unread
 from processors.stages.opensmile_engine import OpenSmilePool
 from processors.wire import LLD_COLUMNS
+from tests.processors.reference import Floats, batch
 from tests.signals import hush, join, voice
 
-Floats = NDArray[np.float32]
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 UTTERANCE = join(hush(0.2), voice(1.5), hush(0.4), voice(0.8, seed=2, f0_hz=210), hush(0.24))
 POOL = OpenSmilePool()
-
-
-def batch(pcm: Pcm) -> tuple[Floats, Floats]:
-    """What openSMILE's own Python package computes of a whole recording."""
-    signal = pcm.astype(np.float32) / 32_768
-    levels = (opensmile.FeatureLevel.LowLevelDescriptors, opensmile.FeatureLevel.Functionals)
-    llds, functionals = (
-        opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, level).process_signal(signal, 16_000).to_numpy()
-        for level in levels
-    )
-    return llds, functionals[0]
 
 
 def portions(pcm: Pcm, sizes: list[int]) -> Iterator[Pcm]:
@@ -47,6 +36,7 @@ def portions(pcm: Pcm, sizes: list[int]) -> Iterator[Pcm]:
 
 
 def streamed(pcm: Pcm, sizes: list[int], pool: OpenSmilePool = POOL) -> tuple[Floats, Floats]:
+    """Descriptors, with the columns behind them, and functionals."""
     engine = pool()
     rows = [engine.feed(portion) for portion in portions(pcm, sizes)]
     rest, functionals = engine.finish()
@@ -58,7 +48,7 @@ def test_streamed_features_are_those_of_batch_bit_for_bit() -> None:
     llds, functionals = batch(UTTERANCE)
     for sizes in ([160], [320], [1_600], [len(UTTERANCE)]):
         ours, our_functionals = streamed(UTTERANCE, sizes)
-        assert np.array_equal(ours, llds)
+        assert np.array_equal(ours[:, :LLD_COLUMNS], llds)
         assert np.array_equal(our_functionals, functionals)
 
 
@@ -97,19 +87,40 @@ def test_interleaved_segments_do_not_mix() -> None:
 
 
 def test_rows_come_as_soon_as_the_audio_permits() -> None:
-    """Not at the end: the pitch window and Viterbi smoothing are the only delay."""
+    """Not at the end: the pitch window and Viterbi smoothing are the only delay, and `delay` the least there is."""
     engine = POOL()
-    known = 0
-    for portion in portions(UTTERANCE, [320]):
-        known += len(engine.feed(portion))
+    known, lags = 0, set()
+    for fed, portion in enumerate(portions(UTTERANCE, [160]), 1):
+        if rows := len(engine.feed(portion)):
+            known += rows
+            lags.add(fed - known)
     engine.close()
+    assert min(lags) == engine.delay // 160 == 7
+    assert max(lags) <= 12
     assert known >= len(UTTERANCE) // 160 - 20
+
+
+def test_what_nobody_reads_is_left_out_of_the_configuration() -> None:
+    ours = without_unread(opensmile_engine._load().config)
+    assert "instance[egemapsv02_functionalsMVRVoiced]" in ours
+    assert "[egemapsv02_functionalsMVRVoiced:cFunctionals]" in ours
+    assert "gemapsv01b_functionalsMVRVoiced" not in ours
+    assert "{../" not in ours, "every file it includes is named from the root"
+
+
+def test_a_configuration_of_another_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FeatureEngineError, match="cannot be read"):
+        without_unread(tmp_path)
+    (tmp_path / "egemaps" / "v02").mkdir(parents=True)
+    (tmp_path / "egemaps" / "v02" / "eGeMAPSv02.conf").write_text("instance[lldconcat].type=cVectorConcat\n")
+    with pytest.raises(FeatureEngineError, match=r"lacks gemapsv01b_functionalsMVRVoiced, .* Install"):
+        without_unread(tmp_path)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 320, 800, 959, 960, 1_120, 1_600])
 def test_short_segments_give_what_there_is(samples: int) -> None:
     rows, functionals = streamed(UTTERANCE[4_000 : 4_000 + samples], [320])
-    assert rows.shape == (max(0, samples // 160 - 4) if samples >= 960 else 0, 25)
+    assert rows.shape == (max(0, samples // 160 - 4) if samples >= 960 else 0, LLD_COLUMNS + len(INNER_NAMES))
     assert functionals.shape == ((88,) if len(rows) else (0,))
 
 
@@ -173,5 +184,5 @@ def test_recordings_give_the_bits_of_batch(name: str) -> None:
     pcm = soundfile.read(DATA / name, dtype="int16", always_2d=True)[0][: 16_000 * 8, 0].copy()
     llds, functionals = batch(pcm)
     ours, our_functionals = streamed(pcm, [320])
-    assert np.array_equal(ours, llds)
+    assert np.array_equal(ours[:, :LLD_COLUMNS], llds)
     assert np.array_equal(our_functionals, functionals)
