@@ -4,10 +4,10 @@ UV := .venv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench proto fmt
+.PHONY: help setup demo test check bench bench-stages bench-accuracy bench-drift proto fmt
 
 help: ## What can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Install uv and everything the lock names into .venv
 
@@ -22,6 +22,15 @@ check: setup ## Lint, types, layers, schemas
 
 bench: setup ## Measure latency and CPU under load
 	@$(RUN) callscope demo --legs 20 --seconds 30
+
+bench-stages: setup ## CPU of each stage, per second of audio and stream
+	@$(RUN) python -m bench.stages
+
+bench-accuracy: setup ## How well the detectors find speech: make bench-accuracy DATA=folder of labelled WAV files
+	@$(RUN) python -m bench.accuracy "$(DATA)"
+
+bench-drift: setup ## A 30-minute stream of one recording, looped: make bench-drift DATA=recording.wav
+	@$(RUN) python -m bench.drift "$(DATA)"
 
 proto: setup ## Generate schemas/v1 again after a change to a .proto
 	@$(RUN) python tools/generate_schemas.py

@@ -1,7 +1,8 @@
 """How well arousal tells anger and happiness from neutral and sad speech, on a folder in EMO-DB's naming.
 
-Run `python bench/arousal_auc.py ../shared/data/emodb`. Each speaker's baseline is their neutral utterances; a neutral
+Run `python -m bench.arousal_auc ../shared/data/emodb`. Each speaker's baseline is their neutral utterances; a neutral
 utterance is judged against the speaker's other ones. Nothing is trained, so no speaker is seen before the test.
+A second argument names another model of which a raised voice should have more: `stress`.
 """
 
 import sys
@@ -10,27 +11,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from callscope.config import Extract as ExtractConfig
-from processors.records import FeatureWindow, SpeechFrame, StreamId
+from bench.emodb import ANGER, HAPPINESS, NEUTRAL, SADNESS, utterances
 from processors.stages.baseline import Baseline
-from processors.stages.extract import Extract
 from processors.stages.model import SHIPPED, Model
 from processors.stages.named_features import NAMED_FEATURES, voiced_s
-from processors.stages.opensmile_engine import OpenSmilePool
 
-HIGH, LOW, NEUTRAL = "WF", "NT", "N"
-
-
-def utterance_of(path: Path, engines: OpenSmilePool) -> FeatureWindow:
-    """The whole recording as one segment."""
-    pcm, rate_hz = soundfile.read(path, dtype="int16")
-    if rate_hz != 16_000:
-        raise SystemExit(f"{path}: {rate_hz} Hz, not 16000")
-    stream = StreamId(path.stem, "customer")
-    return Extract(stream, ExtractConfig(), engines).step(SpeechFrame(stream, 0, 0, pcm, last=True))[-1]
+HIGH, LOW = ANGER + HAPPINESS, NEUTRAL + SADNESS
 
 
 def auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
@@ -41,24 +29,23 @@ def auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
 
 def main() -> None:
     """Print the AUC of each speaker, and over all."""
-    folder = Path(sys.argv[1])
-    model, engines = Model(SHIPPED / "arousal"), OpenSmilePool()
+    model = Model(SHIPPED / (sys.argv[2] if len(sys.argv) > 2 else "arousal"))
     speakers: dict[str, list[tuple[str, tuple[float, ...], float]]] = defaultdict(list)
-    for path in sorted(folder.glob("*.wav")):
-        window = utterance_of(path, engines)
-        values = [NAMED_FEATURES[name](window) for name in model.manifest.input.features]
+    for one in utterances(Path(sys.argv[1])):
+        values = [NAMED_FEATURES[name](one.window) for name in model.manifest.input.features]
         if None in values:
-            print(f"{path.name}: no voice found, left out")
+            print(f"{one.name}: no voice found, left out")
             continue
-        speakers[path.name[:2]].append((path.name[5], tuple(v for v in values if v is not None), voiced_s(window)))
+        known = tuple(value for value in values if value is not None)
+        speakers[one.speaker].append((one.emotion, known, voiced_s(one.window)))
 
     scores: list[float] = []
     high: list[bool] = []
     edges = [0]
-    for utterances in speakers.values():
-        for i, (emotion, values_, _) in enumerate(utterances):
+    for spoken in speakers.values():
+        for i, (emotion, values_, _) in enumerate(spoken):
             baseline = Baseline.empty(len(values_))
-            for k, (other, heard, weight_s) in enumerate(utterances):
+            for k, (other, heard, weight_s) in enumerate(spoken):
                 if other == NEUTRAL and k != i:
                     baseline = baseline.add(heard, weight_s)
             rows = (np.array([row], np.float32) for row in (values_, baseline.mean, baseline.deviation))

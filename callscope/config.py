@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -77,16 +77,36 @@ class Ingest(_Section):
     )
 
 
+DetectorName = Literal["silero", "webrtc", "energy"]
+
+
 class Detect(_Section):
     """Voice-activity detection and segments. Times are media time."""
 
-    aggressiveness: int = Field(2, ge=0, le=3)
-    onset_ms: int = Field(60, ge=20, description="this much speech starts it")
-    hangover_ms: int = Field(240, ge=20, description="speech ends this long after the last voiced frame")
+    detector: DetectorName = "silero"
+    leg_detectors: dict[str, DetectorName] = Field(
+        default_factory=dict, description='legs with another detector: {"agent": "webrtc"}'
+    )
+    on_threshold: float = Field(0.5, gt=0, le=1, description="a frame of at least this probability is voiced")
+    off_threshold: float = Field(0.35, gt=0, le=1, description="below it a frame is silence; between them, doubtful")
+    aggressiveness: int = Field(2, ge=0, le=3, description="WebRTC: how readily it calls a frame non-speech")
+    webrtc_hop_ms: Literal[10, 20, 30] = 20
+    energy_threshold_dbfs: float = Field(-40.0, ge=-100, le=0, description="level of speech on a quiet line")
+    energy_margin_db: float = Field(8.0, ge=0, le=60, description="speech is so far above the line's noise at least")
+    onset_ms: int = Field(60, ge=20, description="minimum speech: this much starts it")
+    min_silence_ms: int = Field(160, ge=20, description="minimum silence: this much ends speech")
+    hangover_ms: int = Field(240, ge=0, description="audio after the last voiced frame that a segment includes")
     preroll_ms: int = Field(200, ge=0, description="audio before the onset that a segment includes")
     max_pause_ms: int = Field(700, ge=100, description="a longer pause ends the segment")
     max_segment_s: float = Field(30.0, ge=1)
+    max_gap_ms: int = Field(200, ge=0, description="a longer hole in the audio ends speech and segment")
     level_interval_ms: int = Field(100, ge=20)
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> Self:
+        if self.off_threshold > self.on_threshold:
+            raise ValueError("off_threshold must not be above on_threshold")
+        return self
 
 
 class Extract(_Section):
@@ -95,15 +115,28 @@ class Extract(_Section):
     window_s: float = Field(5.0, gt=0)
     hop_ms: int = Field(100, ge=20)
     first_window_ms: int = Field(500, ge=100)
+    functionals_every: int = Field(1, ge=0, description="every n-th window has functionals; 0: only utterances have")
+    warm_engines: int = Field(8, ge=0, description="built before the first call, so that no speech waits for one")
 
 
 class Infer(_Section):
     """Models, and on which legs they may run. EU guidelines on prohibited AI practices name call-centre agents."""
 
-    models: tuple[Path, ...] = Field((), description="folders of further models")
+    enabled: tuple[str, ...] = Field(
+        ("arousal", "voice-quality"), description='which shipped models run; there are also "stress" and "emotion"'
+    )
+    models: tuple[Path, ...] = Field((), description="folders of further models; all of them run")
     emotion_legs: tuple[str, ...] = Field(
         ("customer", "caller"),
-        description="legs whose arousal may be inferred; never an employee's by default",
+        description="legs on which emotion, stress and arousal may be inferred; never an employee's by default",
+    )
+    health_legs: tuple[str, ...] = Field(
+        ("customer", "caller"),
+        description="legs on which models that touch on health may run; never an employee's by default",
+    )
+    max_batch: int = Field(32, ge=1, le=4_096, description="windows a model is given at once")
+    max_wait_ms: int = Field(
+        20, ge=0, le=1_000, description="how long a window waits, while more are coming, for its batch to fill"
     )
 
 

@@ -87,10 +87,11 @@ def _models(settings: Settings) -> Finding:
     def attempt() -> str:
         from processors.stages.model import load_models
 
-        models = load_models(settings.processors.infer.models)
+        config = settings.processors.infer
+        models = load_models(config.enabled, config.models)
         return ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
 
-    return _tried("Models", attempt, "Mend or remove the folder that CALLSCOPE_PROCESSORS__INFER__MODELS names.")
+    return _tried("Models", attempt, "Mend or remove what CALLSCOPE_PROCESSORS__INFER__MODELS or …__ENABLED names.")
 
 
 def _java() -> Finding:

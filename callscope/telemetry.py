@@ -120,6 +120,12 @@ _undecodable = Counter("callscope_records_undecodable_total", "Records not what 
 _outbox_full = Counter("callscope_outbox_full_total", "Times a worker waited because its producer's queue was full")
 _engine_failures = Counter("callscope_segments_without_features_total", "Segments the feature engine failed on")
 _undeliverable = Counter("callscope_results_undeliverable_total", "Results that Kafka did not take")
+_withheld = Counter(
+    "callscope_infer_withheld_total",
+    "Windows kept from a model, because of the policy for the leg or for want of consent",
+    ["model", "because"],
+)
+_consents = Counter("callscope_infer_consents_total", "Consent events read from call.events", ["allowed"])
 
 
 def record_undecodable(topic: str, partition: int, offset: int, reason: str) -> None:
@@ -143,6 +149,22 @@ def segment_without_features(stream: str, segment: int, reason: str) -> None:
     """The feature engine failed on a segment, which was given up."""
     _engine_failures.inc()
     _processors.error("no features for segment %d of %s: %s", segment, stream, reason)
+
+
+def windows_withheld(model: str, because: str, windows: int) -> None:
+    """Windows were kept from a model; `because` is "policy" or "consent"."""
+    _withheld.labels(model, because).inc(windows)
+
+
+def consents_delayed(reason: str) -> None:
+    """Kafka reported trouble while consents were read, which the client mends by itself."""
+    _processors.warning("reading consents: %s", reason)
+
+
+def consent_noted(call_id: str, leg: str, allowed: bool) -> None:
+    """A speaker allowed or refused analysis."""
+    _consents.labels(str(allowed).lower()).inc()
+    _processors.info("analysis %s from now on: %s", "allowed" if allowed else "refused", f"{call_id}/{leg or '*'}")
 
 
 def worker_starting(wiring: str) -> None:

@@ -12,7 +12,7 @@ from callscope.errors import BadAudio, NotPublished, StreamExists, TooManyStream
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
 from ingest.delivery import Delivery
-from ingest.protocols.events import Opened
+from ingest.protocols.events import Consented, Opened
 from ingest.publisher import CallHappening, Publisher
 from ingest.session import AudioRecord, Session, StreamId
 from schemas.v1.events_pb2 import CallEvent
@@ -95,6 +95,24 @@ class Intake:
         if is_over:
             await self._event(opened, CallEvent.CALL_ENDED, "", call.duration, reason)
 
+    async def consent(self, opened: Opened, consented: Consented, leg: str, at: int) -> None:
+        """Tell of a consent, and return when it is safe in Kafka; called by `Source.consent`.
+
+        Raises:
+            NotPublished: Kafka did not take or confirm it.
+        """
+        await self.publisher.confirmed_event(
+            CallHappening(
+                kind=CallEvent.CONSENT,
+                call_id=opened.call_id,
+                leg=leg,
+                at=at,
+                source=opened.source,
+                allowed=consented.allowed,
+                purposes=consented.purposes,
+            )
+        )
+
     def _release(self, opened: Opened) -> bool:
         self._open.difference_update(opened.streams)
         telemetry.ingest_streams_closed(len(opened.streams), opened.source)
@@ -165,6 +183,22 @@ class Source:
             for record in _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions)):
                 await self._publisher.room(self._deliveries[record.stream])
                 await self._send(record, arrived_ns)
+
+    async def consent(self, consented: Consented) -> dict[StreamId, int]:
+        """Tell what a speaker allowed or refused; returns when that is safe in Kafka, before any later audio is sent.
+
+        Returns:
+            Each stream it is about, with the media time from which on it holds, samples.
+
+        Raises:
+            NotPublished: Kafka did not take or confirm it.
+        """
+        since = {
+            session.stream: session.clock for session in self._sessions if consented.leg in (None, session.stream.leg)
+        }
+        for stream, at in since.items():
+            await self._intake.consent(self._opened, consented, stream.leg, at)
+        return since
 
     async def end(self, reason: str, arrived_ns: int, *, whole: bool) -> None:
         """Publish what is left, the last frame filled up with silence, and tell of the end.

@@ -42,6 +42,8 @@ class CallHappening:
         rate_hz: as it came in.
         metadata: what the source said of the call.
         reason: why it ended.
+        allowed: of a consent: whether analysis is allowed from `at` on.
+        purposes: of a consent: what it is about; empty for all.
     """
 
     kind: CallEvent.Kind.ValueType
@@ -53,6 +55,8 @@ class CallHappening:
     rate_hz: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    allowed: bool = False
+    purposes: tuple[str, ...] = ()
 
 
 class Publisher(Protocol):
@@ -83,6 +87,13 @@ class Publisher(Protocol):
 
         Raises:
             NotPublished: Kafka did not take it in time.
+        """
+
+    async def confirmed_event(self, happening: CallHappening) -> None:
+        """Send an event of a call, and return when it is safe in Kafka.
+
+        Raises:
+            NotPublished: Kafka did not take or confirm it in time.
         """
 
 
@@ -158,7 +169,27 @@ class KafkaPublisher:
 
     async def event(self, happening: CallHappening) -> None:
         """See `Publisher.event`."""
+        await self._send_event(happening, _on_event)
 
+    async def confirmed_event(self, happening: CallHappening) -> None:
+        """See `Publisher.confirmed_event`."""
+        confirmed: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
+
+        def report(error: KafkaError | None, message: Any) -> None:
+            _on_event(error, message)
+            if not confirmed.done():
+                confirmed.set_result(error)
+
+        await self._send_event(happening, report)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                error = await confirmed
+        except TimeoutError:
+            raise NotPublished(f"Kafka did not confirm an event within {self._timeout_s:g} s.") from None
+        if error is not None:
+            raise NotPublished(f"Kafka did not take an event: {error.str()}")
+
+    async def _send_event(self, happening: CallHappening, report: Callable[..., None]) -> None:
         def value() -> bytes:
             return CallEvent(
                 call_id=happening.call_id,
@@ -171,9 +202,11 @@ class KafkaPublisher:
                 rate_hz=happening.rate_hz,
                 metadata=happening.metadata,
                 reason=happening.reason,
+                allowed=happening.allowed,
+                purposes=happening.purposes,
             ).SerializeToString()
 
-        await self._produce(CALL_EVENTS, happening.call_id, happening.call_id, value, _on_event)
+        await self._produce(CALL_EVENTS, happening.call_id, happening.call_id, value, report)
 
     async def _produce(
         self, topic: Topic, call_id: str, key: str, value: Callable[[], bytes], report: Callable[..., None]

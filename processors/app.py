@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import faust
@@ -18,38 +18,57 @@ from callscope import clock, kafka, telemetry
 from callscope.config import Settings
 from callscope.topics import partition_of
 from processors import topology
+from processors.consent_reader import ConsentReader
+from processors.gathering import Gathering
 from processors.outbox import Outbox
-from processors.records import StreamId
+from processors.records import Consent, StreamId
 from processors.stages.detect import Detect
+from processors.stages.detectors import load_detectors
 from processors.stages.extract import Extract
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.stages.opensmile_engine import OpenSmilePool
-from processors.streams import DetectStreams, ExtractStreams, InferStreams
+from processors.streams import DetectStreams, ExtractStreams, InferStreams, no_consents
 from processors.topology import Pipeline
 
 DRAIN_TIMEOUT_S = 10.0
 
 
-def build_pipeline(settings: Settings, clock_ns: Callable[[], int] = clock.wall_ns) -> Pipeline:
-    """The three steps as configured; one instance serves every stream of a worker."""
+def build_pipeline(
+    settings: Settings,
+    clock_ns: Callable[[], int] = clock.wall_ns,
+    consents: Callable[[], Sequence[Consent]] = no_consents,
+    stage: str | None = None,
+) -> Pipeline:
+    """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all."""
     config = settings.processors
     engines = OpenSmilePool()
-    infer = Infer(load_models(config.infer.models), Policy(config.infer.emotion_legs))
+    engines.warm(config.extract.warm_engines if stage in (None, "extract") else 0)
+    if stage in (None, "detect"):
+        load_detectors(config.detect)
+    models = load_models(config.infer.enabled, config.infer.models)
+    policy = Policy(config.infer.emotion_legs, config.infer.health_legs)
+    infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
         DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, config.idle_stream_s),
         ExtractStreams(lambda stream: Extract(stream, config.extract, engines), clock_ns),
-        InferStreams(infer, clock_ns),
+        InferStreams(infer, clock_ns, consents),
     )
 
 
-def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> faust.App:
+def build_app(
+    settings: Settings,
+    outbox: Outbox,
+    stage: str | None = None,
+    consents: Callable[[], Sequence[Consent]] = no_consents,
+) -> faust.App:
     """A Faust app that runs the topology.
 
     Args:
         settings: the settings in force; `settings.kafka` names the cluster.
         outbox: where results go.
         stage: "detect", "extract" or "infer" for one stage of the chained wiring, None for all of them fused.
+        consents: what speakers allowed or refused since it was last asked; for the stage "infer".
     """
     wiring = stage or "fused"
     app = faust.App(
@@ -61,14 +80,24 @@ def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> f
         broker_commit_interval=1.0,
         topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
         topic_disable_leader=True,
+        # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
+        # come to it together, and stay where they are when others come and go. aiokafka's round robin does neither.
+        table_standby_replicas=1,
         web_enabled=False,
         autodiscover=False,
     )
-    pipeline = build_pipeline(settings)
+    pipeline = build_pipeline(settings, consents=consents, stage=stage)
+    gatherings: list[Gathering] = []
+
+    def gathering() -> Gathering:
+        config = settings.processors.infer
+        gatherings.append(Gathering(config.max_batch, config.max_wait_ms / 1_000, clock.monotonic))
+        return gatherings[-1]
+
     if stage is None:
         topology.fused(app, pipeline, outbox)
     else:
-        topology.chained(app, stage, pipeline, outbox)
+        topology.chained(app, stage, pipeline, outbox, gathering)
 
     @app.on_partitions_assigned.connect
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
@@ -76,6 +105,8 @@ def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> f
 
     @app.on_partitions_revoked.connect
     async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
+        for waiting in gatherings:
+            waiting.drop()
         partitions = {tp.partition for tp in revoked}
 
         def belongs(stream: StreamId) -> bool:
@@ -121,7 +152,8 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
     if settings.processors.metrics_port is not None:
         start_http_server(settings.processors.metrics_port, settings.processors.metrics_host)
     outbox = Outbox(kafka.producer(settings), settings.topics.partitions)
-    app = build_app(settings, outbox, stage)
+    consents = await _consents(settings, stage)
+    app = build_app(settings, outbox, stage, consents.fresh if consents else no_consents)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -136,12 +168,23 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
     finally:
         await app.stop()
         await outbox.drain(DRAIN_TIMEOUT_S)
+        if consents:
+            consents.close()
         for task in (deliveries, crashed, stopped):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     if app.crash_reason is not None:
         raise RuntimeError("The worker stopped by itself; it is safe to start it again.") from app.crash_reason
+
+
+async def _consents(settings: Settings, stage: str | None) -> ConsentReader | None:
+    """What has been allowed or refused so far, read before anything is judged; None where nothing will be."""
+    if stage not in (None, "infer"):
+        return None
+    reader = ConsentReader(settings)
+    await asyncio.to_thread(reader.catch_up)
+    return reader
 
 
 def run(settings: Settings, stage: str | None = None) -> None:

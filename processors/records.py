@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.stages.baseline import Baseline
+
 RATE_HZ = 16_000
 """Rate of all audio behind the gateway, Hz."""
 FRAME_SAMPLES = 320
@@ -100,6 +102,7 @@ class SpeechFrame:
         pcm: the samples; may be empty on the last record.
         last: the segment ends with this record.
         stream_ended: the stream itself has ended; such a record holds no audio and belongs to no segment.
+        lost: these samples never came; `pcm` is silence in their place.
     """
 
     stream: StreamId
@@ -108,6 +111,7 @@ class SpeechFrame:
     pcm: Pcm
     last: bool = False
     stream_ended: bool = False
+    lost: bool = False
 
 
 class WindowKind(IntEnum):
@@ -129,6 +133,13 @@ class VoiceSummary:
         loudness_mean: openSMILE's auditory-spectrum loudness, no unit.
         alpha_ratio_mean: energy of 1-5 kHz over that of 50-1000 Hz, dB, voiced frames.
         hammarberg_mean: peak of 0-2 kHz over peak of 2-5 kHz, dB, voiced frames.
+        f0_min: lowest pitch, semitones above 27.5 Hz.
+        f0_max: highest pitch, semitones above 27.5 Hz.
+        level_dbfs: root mean square of the window's audio, dB re full scale, at least -100.
+        speech_rate_hz: syllable-like peaks of loudness per second; None where the window is too short to tell.
+        jitter_mean: cycle-to-cycle change of the period's length, relative, where there is one.
+        shimmer_db_mean: cycle-to-cycle change of the period's amplitude, dB, where there is one.
+        hnr_db_mean: energy of the harmonics over that of the noise, dB, where there is one.
     """
 
     voiced_share: float
@@ -137,6 +148,35 @@ class VoiceSummary:
     loudness_mean: float
     alpha_ratio_mean: float | None
     hammarberg_mean: float | None
+    f0_min: float | None = None
+    f0_max: float | None = None
+    level_dbfs: float | None = None
+    speech_rate_hz: float | None = None
+    jitter_mean: float | None = None
+    shimmer_db_mean: float | None = None
+    hnr_db_mean: float | None = None
+
+
+_NOTHING = Baseline.empty(1)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """What was usual in a stream's finished segments; each `Baseline` holds one feature, weighted in seconds.
+
+    Attributes:
+        segments: how many it is made of.
+        f0: pitch of voiced rows, semitones above 27.5 Hz.
+        loudness: openSMILE's loudness of all rows.
+        level_dbfs: the segments' levels.
+        speech_rate_hz: the segments' speech rates.
+    """
+
+    segments: int = 0
+    f0: Baseline = _NOTHING
+    loudness: Baseline = _NOTHING
+    level_dbfs: Baseline = _NOTHING
+    speech_rate_hz: Baseline = _NOTHING
 
 
 NO_FLOATS: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -160,6 +200,7 @@ class FeatureWindow:
         lld: descriptors new since the segment's previous record, float32, shape (n, 25), one row every 10 ms.
         functionals: float32, shape (88,), or (0,) where they cannot be computed.
         summary: the running picture.
+        statistics: of an utterance: the stream's finished segments so far, this one included.
     """
 
     stream: StreamId
@@ -174,6 +215,7 @@ class FeatureWindow:
     lld: NDArray[np.float32]
     functionals: NDArray[np.float32]
     summary: VoiceSummary
+    statistics: StreamStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +242,7 @@ class Insight:
         is_final: True for the judgement of the whole utterance.
         lookahead: as the window's.
         outputs: one or more.
+        caution: what must be said beside the outputs, such as "screening, not diagnosis"; may be empty.
     """
 
     stream: StreamId
@@ -211,6 +254,28 @@ class Insight:
     is_final: bool
     lookahead: int
     outputs: tuple[Output, ...]
+    caution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A speaker allowed or refused analysis, from a moment of media time on.
+
+    Attributes:
+        call_id: the call.
+        leg: the leg; empty for all legs of the call.
+        at: media time from which it holds, samples.
+        allowed: False: refused.
+        purposes: policies of models it is about, such as "emotion"; empty for all analysis by models.
+        written_ms: timestamp of its record in Kafka, milliseconds since the epoch.
+    """
+
+    call_id: str
+    leg: str
+    at: int
+    allowed: bool
+    purposes: tuple[str, ...] = ()
+    written_ms: int = 0
 
 
 Record: TypeAlias = AudioFrame | VoiceActivity | SpeechFrame | FeatureWindow | Insight

@@ -6,8 +6,11 @@ results, each with the ledger of the audio that brought it about. Still no Kafka
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,18 +19,24 @@ from callscope.errors import FeatureEngineError
 from processors.records import (
     NO_FLOATS,
     AudioFrame,
+    Consent,
     Envelope,
     FeatureWindow,
+    Insight,
     Ledger,
+    Pcm,
     SpeechFrame,
     StreamId,
     VoiceSummary,
     WindowKind,
 )
 from processors.stages.detect import Detect
+from processors.stages.detectors import judge
 from processors.stages.extract import Extract
 from processors.stages.infer import Infer
 from processors.wire import LLD_COLUMNS
+
+T = TypeVar("T")
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
@@ -43,7 +52,7 @@ class _Heard:
 
 
 class DetectStreams:
-    """Audio frames in; voice activity and speech frames out.
+    """Audio frames in; voice activity and speech frames out. The audio of a batch is judged together.
 
     Args:
         make: makes the stage of a new stream.
@@ -62,23 +71,38 @@ class DetectStreams:
         return len(self._streams)
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Detect in each frame; a frame marked `last` ends its stream."""
-        results: list[Envelope] = []
-        for envelope in envelopes:
+        """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
+        results: list[list[Envelope]] = [[] for _ in envelopes]
+        for turn in _turns(envelopes):
+            self._detect(turn, envelopes, results)
+        if envelopes:
+            results.append(self._end_idle(max(envelope.ledger.arrived_ns for envelope in envelopes)))
+        return [result for of_frame in results for result in of_frame]
+
+    def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
+        """Detect in those of the frames, which are of different streams; put what comes of each in its place."""
+        admitted: list[tuple[int, AudioFrame, _Heard, Pcm]] = []
+        for i in turn:
+            envelope = envelopes[i]
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
             if heard is None:
                 heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
-            outputs = heard.stage.step(frame)
+            heard.ledger = envelope.ledger
             heard.end = frame.start + len(frame.pcm)
-            heard.ledger = replace(envelope.ledger, detected_ns=self._clock())
-            results += [Envelope(output, heard.ledger) for output in outputs]
+            admitted.append((i, frame, heard, heard.stage.admit(frame)))
+        judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
+        now = self._clock()
+        for (i, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
+            if not len(pcm) and not frame.last:
+                continue
+            outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            if outputs or frame.last:
+                heard.ledger = replace(heard.ledger, detected_ns=now)
+                results[i] = [Envelope(output, heard.ledger) for output in outputs]
             if frame.last:
-                results += self._end(frame.stream)
-        if envelopes:
-            results += self._end_idle(max(envelope.ledger.arrived_ns for envelope in envelopes))
-        return results
+                results[i] += self._end(frame.stream)
 
     def _end_idle(self, now_ns: int) -> list[Envelope]:
         idle = [stream for stream, heard in self._streams.items() if now_ns - heard.ledger.arrived_ns > self._idle_ns]
@@ -92,6 +116,14 @@ class DetectStreams:
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
+
+
+def _turns(envelopes: Sequence[Envelope]) -> list[list[int]]:
+    """Places of the envelopes in turns: the first ones of each stream, the second ones, ..."""
+    places: dict[StreamId, list[int]] = {}
+    for i, envelope in enumerate(envelopes):
+        places.setdefault(envelope.record.stream, []).append(i)
+    return [[i for i in turn if i is not None] for turn in zip_longest(*places.values())]
 
 
 class ExtractStreams:
@@ -162,53 +194,97 @@ def _stream_end(frame: SpeechFrame) -> FeatureWindow:
     )
 
 
+def no_consents() -> Sequence[Consent]:
+    """Nobody said anything."""
+    return ()
+
+
 class InferStreams:
-    """Feature windows in; insights out. The windows of a batch go to the models together.
+    """Feature windows (and, for models that listen, speech frames) in; insights out. Those of a batch go together.
 
     Args:
-        infer: the models, the policy and the streams' baselines.
+        infer: the models, the policy, the consents and the streams' baselines.
         clock: for the ledger.
+        consents: what was allowed or refused since it was last asked; asked before every batch.
     """
 
-    def __init__(self, infer: Infer, clock: Clock) -> None:
+    def __init__(self, infer: Infer, clock: Clock, consents: Callable[[], Sequence[Consent]] = no_consents) -> None:
         self._infer = infer
         self._clock = clock
+        self._fresh_consents = consents
         self._streams: set[StreamId] = set()
+        self._listened: set[StreamId] = set()
+        self._counted: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         """Streams being followed."""
-        return len(self._streams)
+        return len(self._streams | self._listened)
+
+    @property
+    def listens(self) -> bool:
+        """Whether speech frames are wanted beside the windows."""
+        return self._infer.listens
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Infer from each window; a stream's end makes its baseline forgotten."""
+        """Infer from each window and frame; a stream's end makes it forgotten."""
+        for consent in self._fresh_consents():
+            self._infer.obey(consent)
+        windows: list[tuple[FeatureWindow, Ledger]] = []
+        frames: list[tuple[SpeechFrame, Ledger]] = []
         results: list[Envelope] = []
-        waiting: list[tuple[FeatureWindow, Ledger]] = []
         for envelope in envelopes:
-            window = envelope.record
-            assert isinstance(window, FeatureWindow)
-            if window.kind is WindowKind.STREAM_END:
-                results += self._run(waiting)
-                waiting = []
-                self._infer.drop(window.stream)
-                self._streams.discard(window.stream)
+            record = envelope.record
+            if isinstance(record, SpeechFrame):
+                if record.stream_ended:
+                    results += self._run(self._infer.hear, frames)
+                    frames = []
+                    self._forget_audio(record.stream)
+                elif self.listens:
+                    self._listened.add(record.stream)
+                    frames.append((record, envelope.ledger))
+                continue
+            assert isinstance(record, FeatureWindow)
+            if record.kind is WindowKind.STREAM_END:
+                results += self._run(self._infer.step_many, windows)
+                windows = []
+                self._forget(record.stream)
             else:
-                self._streams.add(window.stream)
-                waiting.append((window, envelope.ledger))
-        return results + self._run(waiting)
+                self._streams.add(record.stream)
+                windows.append((record, envelope.ledger))
+        results += self._run(self._infer.step_many, windows)
+        results += self._run(self._infer.hear, frames)
+        self._count_withheld()
+        return results
 
-    def _run(self, waiting: Sequence[tuple[FeatureWindow, Ledger]]) -> list[Envelope]:
+    def _run(
+        self, judge: Callable[[Sequence[T]], list[list[Insight]]], waiting: Sequence[tuple[T, Ledger]]
+    ) -> list[Envelope]:
         if not waiting:
             return []
-        insights_by_window = self._infer.step_many([window for window, _ in waiting])
+        insights_by_record = judge([record for record, _ in waiting])
         now = self._clock()
         return [
             Envelope(insight, replace(ledger, inferred_ns=now))
-            for (_, ledger), insights in zip(waiting, insights_by_window, strict=True)
+            for (_, ledger), insights in zip(waiting, insights_by_record, strict=True)
             for insight in insights
         ]
+
+    def _count_withheld(self) -> None:
+        for (model, because), count in (self._infer.withheld - self._counted).items():
+            telemetry.windows_withheld(model, because, count)
+        self._counted = Counter(self._infer.withheld)
+
+    def _forget(self, stream: StreamId) -> None:
+        self._infer.drop(stream)
+        self._streams.discard(stream)
+
+    def _forget_audio(self, stream: StreamId) -> None:
+        self._infer.drop_audio(stream)
+        self._listened.discard(stream)
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._infer.drop(stream)
-            self._streams.discard(stream)
+            self._forget(stream)
+        for stream in [stream for stream in self._listened if belongs(stream)]:
+            self._forget_audio(stream)

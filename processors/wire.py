@@ -12,6 +12,7 @@ from callscope.topics import AUDIO_FRAMES, VOICE_ACTIVITY, VOICE_FEATURES, VOICE
 from processors.records import (
     ActivityKind,
     AudioFrame,
+    Consent,
     Envelope,
     FeatureWindow,
     Insight,
@@ -20,11 +21,13 @@ from processors.records import (
     Record,
     SpeechFrame,
     StreamId,
+    StreamStatistics,
     VoiceActivity,
     VoiceSummary,
     WindowKind,
 )
-from schemas.v1 import activity_pb2, audio_pb2, features_pb2, insight_pb2, ledger_pb2
+from processors.stages.baseline import Baseline
+from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2, ledger_pb2
 
 LLD_COLUMNS = 25
 """Low-level descriptors of eGeMAPSv02."""
@@ -77,6 +80,25 @@ def decode(topic: str, value: bytes) -> Envelope:
     )
 
 
+def decode_consent(value: bytes, written_ms: int) -> Consent | None:
+    """What a record of `call.events` says of consent; None for an event of another kind.
+
+    Args:
+        value: the record's bytes.
+        written_ms: the record's timestamp, milliseconds since the epoch.
+
+    Raises:
+        Undecodable: these bytes cannot be a call event.
+    """
+    try:
+        message = events_pb2.CallEvent.FromString(value)
+    except DecodeError as error:
+        raise Undecodable(f"not a callscope.v1.CallEvent: {error}") from error
+    if message.kind != events_pb2.CallEvent.CONSENT:
+        return None
+    return Consent(message.call_id, message.leg, message.at, message.allowed, tuple(message.purposes), written_ms)
+
+
 def _ledger_message(ledger: Ledger) -> ledger_pb2.Ledger:
     return ledger_pb2.Ledger(
         arrived_ns=ledger.arrived_ns,
@@ -119,12 +141,15 @@ def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
         pcm=record.pcm.astype("<i2", copy=False).tobytes(),
         last=record.last,
         stream_ended=record.stream_ended,
+        lost=record.lost,
     )
 
 
 def _speech_frame_from(message: audio_pb2.SpeechFrame) -> SpeechFrame:
     stream = StreamId(message.call_id, message.leg)
-    return SpeechFrame(stream, message.segment, message.start, _pcm(message), message.last, message.stream_ended)
+    return SpeechFrame(
+        stream, message.segment, message.start, _pcm(message), message.last, message.stream_ended, message.lost
+    )
 
 
 def _activity_to(record: VoiceActivity) -> activity_pb2.VoiceActivity:
@@ -157,6 +182,28 @@ def _activity_from(message: activity_pb2.VoiceActivity) -> VoiceActivity:
 
 
 _SUMMARY_FIELDS = tuple(VoiceSummary.__dataclass_fields__)
+_ALWAYS_KNOWN = ("voiced_share", "loudness_mean")
+"""Fields of a summary without presence; every other one may be missing."""
+_STATISTICS_FIELDS = ("f0", "loudness", "level_dbfs", "speech_rate_hz")
+
+
+def _statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistics:
+    moments = {name: getattr(statistics, name) for name in _STATISTICS_FIELDS}
+    return features_pb2.StreamStatistics(
+        segments=statistics.segments,
+        **{
+            name: features_pb2.Moments(weight_s=known.weight_s, mean=known.mean[0], squares=known.squares[0])
+            for name, known in moments.items()
+        },
+    )
+
+
+def _statistics_from(message: features_pb2.StreamStatistics) -> StreamStatistics:
+    moments = {name: getattr(message, name) for name in _STATISTICS_FIELDS}
+    return StreamStatistics(
+        message.segments,
+        **{name: Baseline(known.weight_s, (known.mean,), (known.squares,)) for name, known in moments.items()},
+    )
 
 
 def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
@@ -175,6 +222,7 @@ def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
         lld=record.lld.ravel().tolist(),
         functionals=record.functionals.tolist(),
         summary=features_pb2.VoiceSummary(**{name: value for name, value in summary.items() if value is not None}),
+        statistics=None if record.statistics is None else _statistics_to(record.statistics),
     )
 
 
@@ -183,8 +231,9 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
         raise Undecodable(f"{len(message.lld)} descriptors are not rows of {LLD_COLUMNS}")
     summary = message.summary
     optional = {
-        name: getattr(summary, name) if summary.HasField(name) else None
-        for name in ("f0_mean", "f0_stddev", "alpha_ratio_mean", "hammarberg_mean")
+        name: getattr(summary, name) if summary.HasField(name) else None  # type: ignore[arg-type]  # the stub lists literals
+        for name in _SUMMARY_FIELDS
+        if name not in _ALWAYS_KNOWN
     }
     return FeatureWindow(
         stream=StreamId(message.call_id, message.leg),
@@ -199,6 +248,7 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
         lld=np.array(message.lld, np.float32).reshape(-1, LLD_COLUMNS),
         functionals=np.array(message.functionals, np.float32),
         summary=VoiceSummary(voiced_share=summary.voiced_share, loudness_mean=summary.loudness_mean, **optional),
+        statistics=_statistics_from(message.statistics) if message.HasField("statistics") else None,
     )
 
 
@@ -213,6 +263,7 @@ def _insight_to(record: Insight) -> insight_pb2.Insight:
         duration=record.duration,
         is_final=record.is_final,
         lookahead=record.lookahead,
+        caution=record.caution,
         outputs=[
             insight_pb2.Output(
                 name=output.name, value=output.value, unit=output.unit, unknown_because=output.unknown_because
@@ -235,6 +286,7 @@ def _insight_from(message: insight_pb2.Insight) -> Insight:
         tuple(
             Output(o.name, o.value if o.HasField("value") else None, o.unit, o.unknown_because) for o in message.outputs
         ),
+        message.caution,
     )
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS
 from schemas.v1.activity_pb2 import VoiceActivity
 from schemas.v1.events_pb2 import CallEvent
-from schemas.v1.features_pb2 import FeatureWindow, VoiceSummary
+from schemas.v1.features_pb2 import FeatureWindow, Moments, StreamStatistics, VoiceSummary
 from schemas.v1.insight_pb2 import Insight
 from schemas.v1.ledger_pb2 import Ledger
 from sinks.feature_sets import FUNCTIONALS, LLD_COLUMNS
@@ -24,6 +24,9 @@ TYPES: Final = ("activity", "features", "insight", "call")
 
 RATE_HZ: Final = 16_000
 """Media time on the topics counts samples at this rate."""
+
+_SEMITONES_FROM_HZ: Final = 27.5
+"""Pitch on the topics counts semitones from here."""
 
 _DIGITS: Final = 4
 _to_json: Final = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -53,7 +56,7 @@ class Message:
         stations: the ledger's other entries, nanoseconds since the epoch, None for stations not passed.
         lld: low-level descriptors, row after row, of `lld_columns` each.
         lld_columns: how many there are in a row.
-        functionals: of an utterance, by name.
+        functionals: of the window or utterance, by name.
     """
 
     type: str
@@ -200,11 +203,12 @@ def _features(value: bytes) -> Message | None:
             "lookahead_ms": _milliseconds(record.lookahead),
             "feature_set": record.feature_set,
             "summary": _summary(record.summary),
+            **({"statistics": _statistics(record.statistics)} if record.HasField("statistics") else {}),
             "lld_first": record.lld_first,
         },
         lld=tuple(record.lld),
         lld_columns=len(LLD_COLUMNS.get(record.feature_set, ())) or len(record.lld),
-        functionals=dict(zip(names, record.functionals, strict=False)) if kind == "utterance" else {},
+        functionals=dict(zip(names, record.functionals, strict=False)),
     )
 
 
@@ -228,6 +232,7 @@ def _insight(value: bytes) -> Message | None:
             "model_version": record.model_version,
             "lookahead_ms": _milliseconds(record.lookahead),
             "outputs": outputs,
+            "caution": record.caution or None,
         },
     )
 
@@ -240,6 +245,7 @@ def _call(value: bytes) -> Message | None:
         CallEvent.STREAM_STARTED: "stream_started",
         CallEvent.STREAM_ENDED: "stream_ended",
         CallEvent.GAP: "gap",
+        CallEvent.CONSENT: "consent",
     }.get(record.kind)
     if kind is None:
         return None
@@ -261,9 +267,16 @@ def _call(value: bytes) -> Message | None:
             "rate_hz": record.rate_hz or None,
             "metadata": dict(record.metadata),
             "reason": record.reason or None,
+            **_consent(record),
         },
         stations=_stations(Ledger()),
     )
+
+
+def _consent(record: CallEvent) -> dict[str, Any]:
+    if record.kind != CallEvent.CONSENT:
+        return {}
+    return {"analyse": record.allowed, "purposes": list(record.purposes)}
 
 
 def _message(
@@ -307,16 +320,49 @@ def _stations(ledger: Ledger) -> dict[str, int | None]:
 
 
 def _summary(summary: VoiceSummary) -> dict[str, float | None]:
-    def known(name: str, value: float) -> float | None:
-        return _rounded(value) if summary.HasField(name) else None  # type: ignore[arg-type]  # the stub lists literals
+    def known(name: str) -> float | None:
+        return _rounded(getattr(summary, name)) if summary.HasField(name) else None  # type: ignore[arg-type]  # literals
 
+    def in_hz(semitones: float | None) -> float | None:
+        return None if semitones is None else _rounded(_SEMITONES_FROM_HZ * 2.0 ** (semitones / 12))
+
+    lowest, highest = known("f0_min"), known("f0_max")
     return {
         "voiced_share": _rounded(summary.voiced_share),
-        "f0_mean": known("f0_mean", summary.f0_mean),
-        "f0_stddev": known("f0_stddev", summary.f0_stddev),
+        "f0_mean": known("f0_mean"),
+        "f0_stddev": known("f0_stddev"),
+        "f0_min": lowest,
+        "f0_max": highest,
+        "f0_range": None if lowest is None or highest is None else _rounded(summary.f0_max - summary.f0_min),
+        "f0_mean_hz": in_hz(known("f0_mean")),
+        "f0_min_hz": in_hz(lowest),
+        "f0_max_hz": in_hz(highest),
         "loudness_mean": _rounded(summary.loudness_mean),
-        "alpha_ratio_mean": known("alpha_ratio_mean", summary.alpha_ratio_mean),
-        "hammarberg_mean": known("hammarberg_mean", summary.hammarberg_mean),
+        "level_dbfs": known("level_dbfs"),
+        "speech_rate_hz": known("speech_rate_hz"),
+        "alpha_ratio_mean": known("alpha_ratio_mean"),
+        "hammarberg_mean": known("hammarberg_mean"),
+        "jitter_mean": known("jitter_mean"),
+        "shimmer_db_mean": known("shimmer_db_mean"),
+        "hnr_db_mean": known("hnr_db_mean"),
+    }
+
+
+def _statistics(statistics: StreamStatistics) -> dict[str, Any]:
+    def told(moments: Moments) -> dict[str, float | None]:
+        known = moments.weight_s > 0
+        return {
+            "seconds": _rounded(moments.weight_s),
+            "mean": _rounded(moments.mean) if known else None,
+            "stddev": _rounded(math.sqrt(max(0.0, moments.squares / moments.weight_s))) if known else None,
+        }
+
+    return {
+        "segments": statistics.segments,
+        "f0": told(statistics.f0),
+        "loudness": told(statistics.loudness),
+        "level_dbfs": told(statistics.level_dbfs),
+        "speech_rate_hz": told(statistics.speech_rate_hz),
     }
 
 

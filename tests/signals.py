@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import callscope.demo
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Pcm, StreamId
 
 STREAM = StreamId("call-1", "customer")
@@ -39,6 +43,20 @@ def voice(seconds: float, *, f0_hz: float = 120.0, peak: float = 8_000.0, effort
     syllables = 0.15 + 0.85 * np.clip(np.sin(2 * np.pi * 4 * t + rng.uniform(0, 6)) + 0.4, 0, None)
     x = x * syllables + rng.normal(0, 0.01, n)
     return np.asarray(np.round(x / max(1e-9, float(np.abs(x).max())) * peak), np.int16)
+
+
+@cache
+def demo_leg(leg: int) -> Pcm:
+    """A leg of the demo call, spoken by espeak: Silero does not take `voice` for a voice for long.
+
+    Args:
+        leg: 0 begins to speak after 6 s, 1 after 0.6 s.
+    """
+    audio, rate_hz = soundfile.read(Path(callscope.demo.__file__).parent / "call.ogg", dtype="int16", always_2d=True)
+    assert rate_hz == RATE_HZ
+    pcm = join(np.ascontiguousarray(audio[:, leg]))
+    pcm.flags.writeable = False
+    return pcm
 
 
 def hush(seconds: float, *, seed: int = 0) -> Pcm:

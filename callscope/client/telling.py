@@ -38,6 +38,8 @@ def _utterance(message: Mapping[str, Any]) -> str:
     if summary["f0_mean"] is not None:
         parts.append(f"pitch {27.5 * 2 ** (summary['f0_mean'] / 12):.0f} Hz")
     parts.append(f"loudness {summary['loudness_mean']:.2f}")
+    if summary.get("speech_rate_hz") is not None:
+        parts.append(f"{summary['speech_rate_hz']:.1f} syllables/s")
     return ", ".join(parts)
 
 

@@ -17,7 +17,7 @@ from callscope.clock import monotonic, wall_ns
 from callscope.config import Ingest
 from callscope.errors import IngestError, TimedOut
 from ingest.intake import Intake, Source
-from ingest.protocols.events import Audio, Ended, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Opened
 from ingest.protocols.websocket import WebSocketProtocol, close_reason, error_code, error_message
 
 PATH: Final = "/v1/stream"
@@ -150,6 +150,8 @@ class _Connection:
             match self._protocol.receive(message):
                 case Audio(data):
                     await source.audio(data, wall_ns())
+                case Consented() as consented:
+                    await self._socket.send(self._protocol.consented(consented, await source.consent(consented)))
                 case Ended():
                     return
 

@@ -44,4 +44,19 @@ class Ended:
     """The source said that this was all."""
 
 
-Event: TypeAlias = Opened | Audio | Ended
+@dataclass(frozen=True, slots=True)
+class Consented:
+    """A speaker allowed or refused analysis from now on.
+
+    Attributes:
+        leg: whose; None for every leg of the source.
+        allowed: False: refused.
+        purposes: what it is about, by the policies of models; empty for all analysis by models.
+    """
+
+    leg: str | None
+    allowed: bool
+    purposes: tuple[str, ...] = ()
+
+
+Event: TypeAlias = Opened | Audio | Consented | Ended

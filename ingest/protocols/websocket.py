@@ -2,10 +2,10 @@
 
 State by message; a cell names the event that comes out and the next state, or the error::
 
-                 text hello         binary            text end       other text
-    HELLO        Opened, AUDIO      BadMessage        BadHello       BadHello
-    AUDIO        BadMessage         Audio, AUDIO      Ended, DONE    BadMessage
-    DONE         BadMessage         BadMessage        BadMessage     BadMessage
+                 text hello         binary            text consent       text end       other text
+    HELLO        Opened, AUDIO      BadMessage        BadHello           BadHello       BadHello
+    AUDIO        BadMessage         Audio, AUDIO      Consented, AUDIO   Ended, DONE    BadMessage
+    DONE         BadMessage         BadMessage        BadMessage         BadMessage     BadMessage
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from callscope.errors import BadHello, BadMessage, IngestError
 from ingest.audio.framing import AudioFormat, Encoding
 from ingest.audio.resample import RATE_HZ
-from ingest.protocols.events import Audio, Ended, Event, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Event, Opened
 from ingest.session import StreamId
 
 SOURCE: Final = "websocket"
@@ -71,6 +71,19 @@ class Hello(BaseModel):
         return (self.leg,) if self.leg is not None else tuple(self.legs or ())
 
 
+class Consent(BaseModel):
+    """The client's word that a speaker allowed or refused analysis."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["consent"]
+    leg: Name | None = None
+    analyse: bool
+    purposes: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]], Field(max_length=16)
+    ] = []
+
+
 class _State(Enum):
     HELLO = auto()
     AUDIO = auto()
@@ -98,7 +111,7 @@ class WebSocketProtocol:
             case _State.HELLO:
                 return self._hello(message)
             case _State.AUDIO:
-                return Audio(message) if isinstance(message, bytes) else self._end(message)
+                return Audio(message) if isinstance(message, bytes) else self._told(message)
             case _State.DONE:
                 raise BadMessage('A message came after {"type":"end"}. Open another connection for another stream.')
 
@@ -116,15 +129,27 @@ class WebSocketProtocol:
         self._acknowledged = dict.fromkeys(streams, 0)
         return Opened(streams, AudioFormat(hello.encoding, hello.rate_hz, hello.channels), SOURCE, hello.metadata)
 
-    def _end(self, message: str) -> Ended:
+    def _told(self, message: str) -> Consented | Ended:
         try:
             parsed = json.loads(message)
         except (ValueError, RecursionError):
             parsed = None
-        if parsed != {"type": "end"}:
-            raise BadMessage('A text message came where audio belongs. Only {"type":"end"} may.')
-        self._state = _State.DONE
-        return Ended()
+        if parsed == {"type": "end"}:
+            self._state = _State.DONE
+            return Ended()
+        if isinstance(parsed, dict) and parsed.get("type") == "consent":
+            return self._consent(message)
+        raise BadMessage('A text message came where audio belongs. Only {"type":"end"} and {"type":"consent",...} may.')
+
+    def _consent(self, message: str) -> Consented:
+        try:
+            consent = Consent.model_validate_json(message)
+        except ValidationError as error:
+            raise BadMessage("The consent cannot be taken: " + _explained(error)) from error
+        legs = [stream.leg for stream in self._acknowledged]
+        if consent.leg is not None and consent.leg not in legs:
+            raise BadMessage(f"The consent is about leg {consent.leg!r}; this connection carries {legs}.")
+        return Consented(consent.leg, consent.analyse, tuple(consent.purposes))
 
     def ready(self, ack_interval_s: float) -> str:
         """The answer to the hello, once the streams are open."""
@@ -143,6 +168,20 @@ class WebSocketProtocol:
         self._acknowledged = dict(published)
         return _json(
             type="ack", streams={str(stream): {"published_s": at / RATE_HZ} for stream, at in published.items()}
+        )
+
+    def consented(self, consented: Consented, since: Mapping[StreamId, int]) -> str:
+        """The answer to a consent, once Kafka has it.
+
+        Args:
+            consented: what was said.
+            since: media time of each stream it is about, from which on it holds, samples.
+        """
+        return _json(
+            type="consented",
+            analyse=consented.allowed,
+            purposes=list(consented.purposes),
+            streams={str(stream): {"since_s": at / RATE_HZ} for stream, at in since.items()},
         )
 
     def ended(self, published: Mapping[StreamId, int], padded: int) -> str:

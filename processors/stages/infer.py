@@ -1,4 +1,4 @@
-"""Runs models on windows of features: many streams in one batch, each against its own speaker's baseline.
+"""Runs models on windows of features and on audio: many streams in one batch, each against its own baseline.
 
 A window is judged against the finished utterances *before* its segment. So a result depends on the stream's records
 only: not on what other streams say, how windows were batched, or whether a record came twice.
@@ -7,19 +7,37 @@ only: not on what other streams say, how windows were batched, or whether a reco
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import floor, isfinite
+from math import floor
 
 import numpy as np
+import soxr
+from numpy.typing import NDArray
 
-from processors.records import FeatureWindow, Insight, Output, StreamId, WindowKind
+from callscope.topics import VOICE_FEATURES
+from processors.records import (
+    RATE_HZ,
+    Consent,
+    FeatureWindow,
+    Insight,
+    Output,
+    Pcm,
+    SpeechFrame,
+    StreamId,
+    WindowKind,
+)
 from processors.stages.baseline import Baseline
-from processors.stages.model import Manifest, Model
+from processors.stages.consents import Consents
+from processors.stages.excerpts import Excerpt, Excerpts
+from processors.stages.model import Manifest, Model, OutputSpec, Waveform
 from processors.stages.named_features import NAMED_FEATURES, voiced_s
 
 _KEPT_BASELINES = 32
 """Segments that may come again after later ones, and still meet the baseline of their time."""
+_KIND_NAMES = {WindowKind.WINDOW: "window", WindowKind.UTTERANCE: "utterance"}
+_RANGE_SLACK = 1e-4
+"""An output may leave its range by this share of it: rounding of 32-bit numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +46,54 @@ class Policy:
 
     Attributes:
         emotion_legs: the legs on which models of the policy "emotion" may run.
+        health_legs: the legs on which models of the policy "health" may run.
     """
 
     emotion_legs: Collection[str] = ("customer", "caller")
+    health_legs: Collection[str] = ("customer", "caller")
 
     def allows(self, manifest: Manifest, stream: StreamId) -> bool:
         """Whether a model may run on a stream."""
-        return manifest.policy == "any" or stream.leg in self.emotion_legs
+        if manifest.legs and stream.leg not in manifest.legs:
+            return False
+        match manifest.policy:
+            case "emotion":
+                return stream.leg in self.emotion_legs
+            case "health":
+                return stream.leg in self.health_legs
+            case "any":
+                return True
 
 
 class Infer:
     """The infer stage, of all streams.
 
     Attributes:
-        withheld: how many windows the policy kept from each model, by its name; only ever grows.
+        withheld: how many windows were kept from each model, by (its name, "policy" or "consent"); only ever grows.
+        listens: whether there are models of the waveform, which want `hear`.
 
     Args:
-        models: what to run on each window.
+        models: what to run.
         policy: on which legs.
+        max_batch: rows a model is given at once, at most.
     """
 
-    def __init__(self, models: Sequence[Model], policy: Policy) -> None:
-        self._models = tuple(models)
+    def __init__(self, models: Sequence[Model], policy: Policy, max_batch: int = 32) -> None:
+        self._on_windows = tuple(model for model in models if model.manifest.input.waveform is None)
+        self._on_audio = tuple(
+            (model, model.manifest.input.waveform) for model in models if model.manifest.input.waveform is not None
+        )
         self._policy = policy
+        self._max_batch = max_batch
+        self._consents = Consents(VOICE_FEATURES.retention_ms)
         self._voices: dict[tuple[StreamId, str], _Voice] = {}
-        self.withheld: Counter[str] = Counter()
+        self._excerpts: dict[tuple[StreamId, str], Excerpts] = {}
+        self.withheld: Counter[tuple[str, str]] = Counter()
+        self.listens = bool(self._on_audio)
+
+    def obey(self, consent: Consent) -> None:
+        """Take in what a speaker allowed or refused. It holds by media time, also for windows that come again."""
+        self._consents.note(consent)
 
     def step(self, window: FeatureWindow) -> list[Insight]:
         """One window; see `step_many`."""
@@ -62,13 +103,43 @@ class Infer:
         """Judge windows of any streams; those of one stream in their order.
 
         Returns:
-            For each window, an insight of each model that may run on its leg.
+            For each window, an insight of each model that is for such windows and may run on them.
         """
         insights: list[list[Insight]] = [[] for _ in windows]
-        for model in self._models:
-            asked = [_Question(i, window) for i, window in enumerate(windows) if self._may_run(model, window)]
+        for model in self._on_windows:
+            kinds = model.manifest.input.kinds
+            asked = []
+            for index, window in enumerate(windows):
+                if _KIND_NAMES[window.kind] in kinds and self._may_run(
+                    model.manifest, window.stream, window.start, window.start + window.duration
+                ):
+                    asked.append(self._about_window(index, window, model.manifest))
+                elif window.kind is WindowKind.UTTERANCE:  # nothing said of it, but it may tell what is usual
+                    self._learn(window, model.manifest)
+            self._answer(model, asked)
             for question in asked:
-                self._prepare(model, question)
+                insights[question.index].append(_insight(model.manifest, question))
+        return insights
+
+    def hear(self, frames: Sequence[SpeechFrame]) -> list[list[Insight]]:
+        """Let the models of the waveform hear speech of any streams; frames of one stream in their order.
+
+        Returns:
+            For each frame, the insights that became due with it.
+        """
+        insights: list[list[Insight]] = [[] for _ in frames]
+        for model, waveform in self._on_audio:
+            asked = []
+            for index, frame in enumerate(frames):
+                if not self._policy.allows(model.manifest, frame.stream):
+                    if frame.last:
+                        self.withheld[model.manifest.name, "policy"] += 1
+                    continue
+                asked += [
+                    _about_excerpt(index, excerpt, waveform)
+                    for excerpt in self._excerpts_of(model, waveform, frame.stream).step(frame)
+                    if self._may_run(model.manifest, excerpt.stream, excerpt.start, excerpt.start + len(excerpt.pcm))
+                ]
             self._answer(model, asked)
             for question in asked:
                 insights[question.index].append(_insight(model.manifest, question))
@@ -76,66 +147,103 @@ class Infer:
 
     def learn(self, window: FeatureWindow) -> None:
         """Take a window into the baselines only: to rebuild them from records that were judged before."""
-        for model in self._models:
-            if model.manifest.baseline is not None and self._policy.allows(model.manifest, window.stream):
-                self._voice(model, window.stream).learn(window, model.manifest)
+        for model in self._on_windows:
+            self._learn(window, model.manifest)
 
     def drop(self, stream: StreamId) -> None:
-        """Forget a stream that has ended."""
-        for model in self._models:
+        """Forget a stream's baselines: its windows are over."""
+        for model in self._on_windows:
             self._voices.pop((stream, model.manifest.name), None)
 
-    def _may_run(self, model: Model, window: FeatureWindow) -> bool:
-        if self._policy.allows(model.manifest, window.stream):
-            return True
-        self.withheld[model.manifest.name] += 1
-        return False
+    def drop_audio(self, stream: StreamId) -> None:
+        """Forget a stream's audio: its speech is over."""
+        for model, _ in self._on_audio:
+            self._excerpts.pop((stream, model.manifest.name), None)
 
-    def _voice(self, model: Model, stream: StreamId) -> _Voice:
-        key = (stream, model.manifest.name)
+    def _may_run(self, manifest: Manifest, stream: StreamId, start: int, end: int) -> bool:
+        if not self._policy.allows(manifest, stream):
+            self.withheld[manifest.name, "policy"] += 1
+            return False
+        if not self._consents.allow(stream, manifest.policy, start, end):
+            self.withheld[manifest.name, "consent"] += 1
+            return False
+        return True
+
+    def _voice(self, manifest: Manifest, stream: StreamId) -> _Voice:
+        key = (stream, manifest.name)
         if key not in self._voices:
-            self._voices[key] = _Voice(len(model.manifest.input.features))
+            self._voices[key] = _Voice(len(manifest.input.features))
         return self._voices[key]
 
-    def _prepare(self, model: Model, question: _Question) -> None:
+    def _excerpts_of(self, model: Model, waveform: Waveform, stream: StreamId) -> Excerpts:
+        key = (stream, model.manifest.name)
+        if key not in self._excerpts:
+            self._excerpts[key] = Excerpts(waveform.length, waveform.hop)
+        return self._excerpts[key]
+
+    def _learn(self, window: FeatureWindow, manifest: Manifest) -> None:
+        """Let an utterance into the baseline, if the model has one and may use it."""
+        if (
+            manifest.baseline is not None
+            and self._policy.allows(manifest, window.stream)
+            and self._consents.allow(window.stream, manifest.policy, window.start, window.start + window.duration)
+        ):
+            self._voice(manifest, window.stream).learn(window, manifest)
+
+    def _about_window(self, index: int, window: FeatureWindow, manifest: Manifest) -> _Question:
         """Collect what the model needs, or why it cannot be asked; then let the utterance into the baseline."""
-        manifest, window = model.manifest, question.window
+        question = _Question(
+            index,
+            window.stream,
+            window.segment,
+            window.start,
+            window.duration,
+            window.kind is WindowKind.UTTERANCE,
+            window.lookahead,
+        )
         values = _values(window, manifest)
         if isinstance(values, str):
             question.unknown_because = values
         else:
-            question.features = values
+            question.row = values
         if manifest.baseline is not None:
-            voice = self._voice(model, window.stream)
+            voice = self._voice(manifest, window.stream)
             question.baseline = voice.before(window.segment)
             heard, needed = question.baseline.weight_s, manifest.baseline.min_voiced_s
             if heard < needed:
                 question.unknown_because = f"baseline: {_tenths(heard)} of {needed:.1f} s of voiced speech heard"
             voice.learn(window, manifest)
+        return question
 
     def _answer(self, model: Model, asked: Sequence[_Question]) -> None:
-        batch = [question for question in asked if not question.unknown_because]
-        if not batch:
-            return
-        features = np.array([question.features for question in batch], np.float32)
-        if model.manifest.baseline is None:
-            answers = model.run(features)
-        else:
-            mean = np.array([question.baseline.mean for question in batch], np.float32)
-            deviation = np.array([question.baseline.deviation for question in batch], np.float32)
-            answers = model.run(features, mean, deviation)
-        for question, answer in zip(batch, answers.tolist(), strict=True):
-            question.answer = answer
+        for batch in _batches([question for question in asked if not question.unknown_because], self._max_batch):
+            rows = np.array([question.row for question in batch], np.float32)
+            if model.manifest.baseline is None:
+                answers = model.run(rows)
+            else:
+                mean = np.array([question.baseline.mean for question in batch], np.float32)
+                deviation = np.array([question.baseline.deviation for question in batch], np.float32)
+                answers = model.run(rows, mean, deviation)
+            for question, answer in zip(batch, answers.tolist(), strict=True):
+                question.answer = answer
+
+
+_NOBODY = Baseline.empty(0)
 
 
 @dataclass(slots=True)
 class _Question:
-    """A window on its way through one model."""
+    """A window or excerpt on its way through one model."""
 
     index: int
-    window: FeatureWindow
-    features: tuple[float, ...] = ()
-    baseline: Baseline = field(default_factory=lambda: Baseline.empty(0))
+    stream: StreamId
+    segment: int
+    start: int
+    duration: int
+    is_final: bool
+    lookahead: int
+    row: tuple[float, ...] | NDArray[np.float32] = ()
+    baseline: Baseline = _NOBODY
     unknown_because: str = ""
     answer: list[float] = field(default_factory=list)
 
@@ -165,6 +273,8 @@ class _Voice:
 
 def _values(window: FeatureWindow, manifest: Manifest) -> tuple[float, ...] | str:
     """The features that a model asks for, or why there are none."""
+    if window.coverage < manifest.input.min_coverage:
+        return f"window: {window.coverage:.0%} of it was heard, {manifest.input.min_coverage:.0%} needed"
     voiced, needed = voiced_s(window), manifest.input.min_voiced_s
     if voiced < needed:
         return f"window: {_tenths(voiced)} of {needed:.1f} s of voiced speech"
@@ -177,28 +287,60 @@ def _values(window: FeatureWindow, manifest: Manifest) -> tuple[float, ...] | st
     return tuple(values)
 
 
+def _about_excerpt(index: int, excerpt: Excerpt, waveform: Waveform) -> _Question:
+    question = _Question(
+        index, excerpt.stream, excerpt.segment, excerpt.start, len(excerpt.pcm), excerpt.is_final, lookahead=0
+    )
+    if len(excerpt.pcm) < waveform.length:
+        heard = _tenths(len(excerpt.pcm) / RATE_HZ)
+        question.unknown_because = f"audio: {heard} of {waveform.length_s:.1f} s in this segment"
+    elif excerpt.lost:
+        question.unknown_because = "audio: some of it was lost"
+    else:
+        question.row = _samples(excerpt.pcm, waveform)
+    return question
+
+
+def _samples(pcm: Pcm, waveform: Waveform) -> NDArray[np.float32]:
+    """At the model's rate, from -1 to 1."""
+    samples = pcm.astype(np.float32) / np.float32(32_768)
+    if waveform.rate_hz == RATE_HZ:
+        return samples
+    resampled: NDArray[np.float32] = soxr.resample(samples, RATE_HZ, waveform.rate_hz)
+    return resampled
+
+
+def _batches(questions: Sequence[_Question], size: int) -> Iterator[Sequence[_Question]]:
+    return (questions[at : at + size] for at in range(0, len(questions), size))
+
+
 def _tenths(seconds: float) -> str:
     """Rounded down, so that too little never looks like enough."""
     return f"{floor(seconds * 10) / 10:.1f}"
 
 
+def _output(spec: OutputSpec, value: float) -> Output:
+    slack = _RANGE_SLACK * (spec.high - spec.low)
+    if spec.low - slack <= value <= spec.high + slack:  # neither is a number that is none
+        return Output(spec.name, value, spec.unit)
+    because = f"the model gave {value:g}, outside its range of {spec.low:g} to {spec.high:g}"
+    return Output(spec.name, None, spec.unit, because)
+
+
 def _insight(manifest: Manifest, question: _Question) -> Insight:
-    window = question.window
-    outputs = []
-    for i, spec in enumerate(manifest.outputs):
-        value = question.answer[i] if question.answer else None
-        because = question.unknown_because
-        if value is not None and not isfinite(value):
-            value, because = None, "the model gave no number"
-        outputs.append(Output(spec.name, value, spec.unit, because))
+    if question.answer:
+        outputs = tuple(map(_output, manifest.outputs, question.answer))
+    else:
+        outputs = tuple(Output(spec.name, None, spec.unit, question.unknown_because) for spec in manifest.outputs)
     return Insight(
-        stream=window.stream,
-        segment=window.segment,
+        stream=question.stream,
+        segment=question.segment,
         model=manifest.name,
         model_version=manifest.version,
-        start=window.start,
-        duration=window.duration,
-        is_final=window.kind is WindowKind.UTTERANCE,
-        lookahead=window.lookahead,
-        outputs=tuple(outputs),
+        start=question.start,
+        duration=question.duration,
+        is_final=question.is_final,
+        lookahead=question.lookahead,
+        outputs=outputs,
+        caution=manifest.caution,
     )

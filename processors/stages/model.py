@@ -1,4 +1,4 @@
-"""A model is a folder: `model.onnx`, `model.toml` that says what it takes and gives, and a card for people.
+"""A model is a folder: `model.onnx`, `model.toml` that says what it takes and gives, and `CARD.md` for people.
 
 ::
 
@@ -7,11 +7,16 @@
     sha256 = "…"                # of model.onnx
     licence = "Apache-2.0"
     source = "where its method or data come from"
-    policy = "emotion"          # runs only on the legs that `infer.emotion_legs` names; "any": on every leg
+    policy = "emotion"          # runs on the legs that `infer.emotion_legs` names; "health": `infer.health_legs`;
+                                # "any": on every leg. It is also the purpose that a consent event speaks of
+    legs = ["customer"]         # of those, only these; leave out for all of them
+    caution = "screening, …"    # said beside every result; may be left out
 
     [input]
     features = ["f0_mean"]      # names of processors/stages/named_features.py
+    kinds = ["utterance"]       # of which windows; leave out for "window" and "utterance"
     min_voiced_s = 0.3          # a window with less voiced speech gives no value
+    min_coverage = 0.8          # nor does one of which less was heard (0.8 if left out)
 
     [baseline]                  # leave out where the model needs none
     min_voiced_s = 5.0          # no value before the stream's finished utterances hold that much
@@ -25,22 +30,28 @@
 `model.onnx` takes `features`, float32 of shape (batch, features), and with a baseline also `mean` and `deviation` of
 the same shape: what is usual for the speaker. It gives one tensor per output, named like it, float32 of shape
 (batch, 1).
+
+A model of the waveform has `[input.waveform]` with `length_s`, `rate_hz` (8000 or 16000) and `hop_s` instead of
+`features`: it hears the last `length_s` of a segment every `hop_s`, and at its end. Its `model.onnx` takes `waveform`,
+float32 of shape (batch, length_s * rate_hz), from -1 to 1. Audio with a hole in it gives no value. It can have no
+baseline.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from callscope.errors import ModelError
+from processors.records import RATE_HZ
 from processors.stages.named_features import NAMED_FEATURES
 
 SHIPPED = Path(__file__).parent.parent / "models"
@@ -48,6 +59,8 @@ SHIPPED = Path(__file__).parent.parent / "models"
 
 _MAX_BYTES = 1 << 30
 _PROBE_ROWS = 33
+_PROBE_WAVEFORMS = 3
+_PROBE_LEVEL = 0.1
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 
 
@@ -55,11 +68,52 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Input(_Part):
-    """What a model is given of each window."""
+class Waveform(_Part):
+    """The audio that a model hears."""
 
-    features: tuple[str, ...] = Field(min_length=1)
+    length_s: float = Field(ge=0.02, le=30)
+    rate_hz: Literal[8_000, 16_000] = 16_000
+    hop_s: float = Field(1.0, ge=0.02, le=30)
+
+    @property
+    def width(self) -> int:
+        """Samples at `rate_hz`."""
+        return round(self.length_s * self.rate_hz)
+
+    @property
+    def length(self) -> int:
+        """The same in samples of the pipeline's audio."""
+        return self.width * RATE_HZ // self.rate_hz
+
+    @property
+    def hop(self) -> int:
+        """From one excerpt to the next, samples of the pipeline's audio."""
+        return round(self.hop_s * RATE_HZ)
+
+
+class Input(_Part):
+    """What a model is given: features of each window, or audio."""
+
+    features: tuple[str, ...] = ()
+    waveform: Waveform | None = None
+    kinds: tuple[Literal["window", "utterance"], ...] = Field(("window", "utterance"), min_length=1)
     min_voiced_s: float = Field(0.0, ge=0)
+    min_coverage: float = Field(0.8, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Input:
+        if bool(self.features) == (self.waveform is not None):
+            raise ValueError('name either "features" or a "waveform", one of them')
+        if self.waveform is not None and self.model_fields_set != {"waveform"}:
+            raise ValueError("all else in [input] is about windows; a waveform has none")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("a feature is named twice")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row of the input."""
+        return self.waveform.width if self.waveform else len(self.features)
 
 
 class BaselineNeed(_Part):
@@ -73,8 +127,14 @@ class OutputSpec(_Part):
 
     name: _Name
     unit: str = ""
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> OutputSpec:
+        if self.low >= self.high:
+            raise ValueError(f"its range is from {self.low:g} to {self.high:g}; low must be below high")
+        return self
 
 
 class Manifest(_Part):
@@ -85,10 +145,20 @@ class Manifest(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     licence: str = Field(min_length=1)
     source: str = Field(min_length=1)
-    policy: Literal["emotion", "any"]
+    policy: Literal["any", "emotion", "health"]
+    legs: tuple[str, ...] = ()
+    caution: str = Field("", max_length=200)
     input: Input
     baseline: BaselineNeed | None = None
     outputs: tuple[OutputSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Manifest:
+        if self.baseline is not None and self.input.waveform is not None:
+            raise ValueError("a model of the waveform can have no baseline")
+        if len({output.name for output in self.outputs}) < len(self.outputs):
+            raise ValueError("two outputs have the same name")
+        return self
 
 
 class Model:
@@ -109,7 +179,7 @@ class Model:
         self.manifest = _read_manifest(folder)
         self._session = _open_session(folder, self.manifest)
         self._output_names = [output.name for output in self.manifest.outputs]
-        self._input_names = ["features", "mean", "deviation"] if self.manifest.baseline else ["features"]
+        self._input_names = _inputs_of(self.manifest)
         _check_tensors(folder, self._session, self.manifest, self._input_names)
         try:
             self.batches = self._keeps_its_bits()
@@ -118,25 +188,25 @@ class Model:
 
     def run(
         self,
-        features: NDArray[np.float32],
+        rows: NDArray[np.float32],
         mean: NDArray[np.float32] | None = None,
         deviation: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """The outputs of each row.
 
         Args:
-            features: shape (n, features), in the manifest's order.
+            rows: features in the manifest's order, or samples, shape (n, `manifest.input.width`).
             mean: the speaker's usual values, same shape; for models with a baseline.
             deviation: their standard deviations, same shape.
 
         Returns:
             Shape (n, outputs), in the manifest's order.
         """
-        inputs = [features] if mean is None or deviation is None else [features, mean, deviation]
-        if self.batches or len(features) == 1:
+        inputs = [rows] if mean is None or deviation is None else [rows, mean, deviation]
+        if self.batches or len(rows) == 1:
             return self._run(inputs)
-        rows = [self._run([tensor[i : i + 1] for tensor in inputs]) for i in range(len(features))]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self._output_names)), np.float32)
+        singly = [self._run([tensor[i : i + 1] for tensor in inputs]) for i in range(len(rows))]
+        return np.concatenate(singly) if singly else np.zeros((0, len(self._output_names)), np.float32)
 
     def _run(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         fed = dict(zip(self._input_names, inputs, strict=True))
@@ -144,36 +214,50 @@ class Model:
 
     def _keeps_its_bits(self) -> bool:
         """Try rows alone, together, and in another order and place."""
-        shape = (_PROBE_ROWS, len(self.manifest.input.features))
+        listens = self.manifest.input.waveform is not None
+        count, spread = (_PROBE_WAVEFORMS, _PROBE_LEVEL) if listens else (_PROBE_ROWS, 10.0)
+        shape = (count, self.manifest.input.width)
         probe = [
-            np.asarray(np.random.default_rng(seed).normal(0, 10, shape), np.float32)
+            np.asarray(np.random.default_rng(seed).normal(0, spread, shape), np.float32)
             for seed in range(len(self._input_names))
         ]
         together = self._run(probe)
-        if together.shape != (_PROBE_ROWS, len(self._output_names)):
+        if together.shape != (count, len(self._output_names)):
             raise ValueError(f"its outputs are of shape {together.shape}, not one number a row and output")
-        alone = np.concatenate([self._run([p[i : i + 1] for p in probe]) for i in range(_PROBE_ROWS)])
+        alone = np.concatenate([self._run([p[i : i + 1] for p in probe]) for i in range(count)])
         backwards = self._run([p[::-1].copy() for p in probe])[::-1]
         return together.tobytes() == alone.tobytes() == backwards.tobytes()
 
 
-def load_models(folders: Sequence[Path], shipped: Path = SHIPPED) -> tuple[Model, ...]:
-    """The shipped models and the user's own.
+def load_models(enabled: Collection[str], folders: Sequence[Path] = (), shipped: Path = SHIPPED) -> tuple[Model, ...]:
+    """The shipped models that are to run, and the user's own.
 
     Args:
-        folders: of the user's models.
-        shipped: a folder of model folders.
+        enabled: names of shipped models.
+        folders: of the user's models; each of them runs.
+        shipped: a folder of model folders, each named like its model.
 
     Raises:
-        ModelError: one cannot be used, or two have the same name.
+        ModelError: one cannot be used, two have the same name, or no shipped model has an enabled name.
     """
+    there = {path.parent.name: path.parent for path in sorted(shipped.glob("*/model.toml"))}
+    unknown = sorted(set(enabled) - set(there))
+    if unknown:
+        raise ModelError(f"processors.infer.enabled names {unknown}; the shipped models are {list(there)}")
     models: dict[str, Model] = {}
-    for folder in (*sorted(path.parent for path in shipped.glob("*/model.toml")), *folders):
+    for folder in (*(there[name] for name in there if name in enabled), *folders):
         model = Model(folder)
-        if model.manifest.name in models:
-            raise ModelError(f"{folder}: there is a model named {model.manifest.name!r} already. Rename one of them.")
-        models[model.manifest.name] = model
+        name = model.manifest.name
+        if name in models or (name in there and folder not in there.values()):
+            raise ModelError(f"{folder}: there is a model named {name!r} already. Rename one of them.")
+        models[name] = model
     return tuple(models.values())
+
+
+def _inputs_of(manifest: Manifest) -> list[str]:
+    if manifest.input.waveform is not None:
+        return ["waveform"]
+    return ["features", "mean", "deviation"] if manifest.baseline else ["features"]
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -188,6 +272,8 @@ def _read_manifest(folder: Path) -> Manifest:
     unknown = sorted(set(manifest.input.features) - set(NAMED_FEATURES))
     if unknown:
         raise ModelError(f"{path} asks for unknown features {unknown}; there are {sorted(NAMED_FEATURES)}")
+    if not (folder / "CARD.md").is_file():
+        raise ModelError(f"{folder} has no CARD.md: say there what the model does, from what, how well, and its limits")
     return manifest
 
 
@@ -216,7 +302,7 @@ def _check_tensors(folder: Path, session: ort.InferenceSession, manifest: Manife
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     if set(inputs) != set(input_names):
         raise ModelError(f"{path} takes {sorted(inputs)}; by model.toml it should take {sorted(input_names)}")
-    width = len(manifest.input.features)
+    width = manifest.input.width
     for name, tensor in inputs.items():
         if tensor.type != "tensor(float)" or len(tensor.shape) != 2 or tensor.shape[1] != width:
             raise ModelError(f"{path}: {name} is {tensor.type} {tensor.shape}; it should be tensor(float) (n, {width})")

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import log10
+from typing import TypeAlias
 
-from processors.records import RATE_HZ, FeatureWindow
+from processors.records import RATE_HZ, FeatureWindow, VoiceSummary
+from processors.stages.functional_names import FUNCTIONAL_NAMES
+
+Feature: TypeAlias = Callable[[FeatureWindow], float | None]
+
+
+def _summarised(name: str) -> Feature:
+    return lambda window: getattr(window.summary, name)
+
+
+def _functional(position: int) -> Feature:
+    return lambda window: float(window.functionals[position]) if len(window.functionals) else None
 
 
 def _loudness_db(window: FeatureWindow) -> float | None:
@@ -13,16 +25,13 @@ def _loudness_db(window: FeatureWindow) -> float | None:
     return 10 * log10(loudness) if loudness > 0 else None
 
 
-NAMED_FEATURES: Mapping[str, Callable[[FeatureWindow], float | None]] = {
-    "voiced_share": lambda window: window.summary.voiced_share,
-    "f0_mean": lambda window: window.summary.f0_mean,
-    "f0_stddev": lambda window: window.summary.f0_stddev,
-    "loudness_mean": lambda window: window.summary.loudness_mean,
+NAMED_FEATURES: Mapping[str, Feature] = {
+    **{name: _summarised(name) for name in VoiceSummary.__dataclass_fields__},
     "loudness_db": _loudness_db,
-    "alpha_ratio_mean": lambda window: window.summary.alpha_ratio_mean,
-    "hammarberg_mean": lambda window: window.summary.hammarberg_mean,
+    **{name: _functional(position) for position, name in enumerate(FUNCTIONAL_NAMES)},
 }
-"""As in `VoiceSummary`; `loudness_db` is 10 log10 of `loudness_mean`. None where the window has no such thing."""
+"""The fields of `VoiceSummary`; `loudness_db`, 10 log10 of `loudness_mean`; the 88 functionals by openSMILE's names.
+None where the window has no such thing."""
 
 
 def voiced_s(window: FeatureWindow) -> float:

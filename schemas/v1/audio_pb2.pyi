@@ -89,6 +89,7 @@ class SpeechFrame(_message.Message):
     PCM_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     STREAM_ENDED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: _builtins.str
@@ -100,6 +101,8 @@ class SpeechFrame(_message.Message):
     """The segment ends with this record, which may hold no audio."""
     stream_ended: _builtins.bool
     """The stream itself has ended; the record holds no audio and belongs to no segment."""
+    lost: _builtins.bool
+    """These samples never came (a hole of at most `max_gap_ms`); `pcm` is silence in their place."""
     @_builtins.property
     def ledger(self) -> _ledger_pb2.Ledger: ...
     def __init__(
@@ -112,11 +115,12 @@ class SpeechFrame(_message.Message):
         pcm: _builtins.bytes = ...,
         last: _builtins.bool = ...,
         stream_ended: _builtins.bool = ...,
+        lost: _builtins.bool = ...,
         ledger: _ledger_pb2.Ledger | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "last", b"last", "ledger", b"ledger", "leg", b"leg", "pcm", b"pcm", "segment", b"segment", "start", b"start", "stream_ended", b"stream_ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "last", b"last", "ledger", b"ledger", "leg", b"leg", "lost", b"lost", "pcm", b"pcm", "segment", b"segment", "start", b"start", "stream_ended", b"stream_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

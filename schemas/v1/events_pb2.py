@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17schemas/v1/events.proto\x12\x0c\x63\x61llscope.v1\"\xa0\x03\n\tCallEvent\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0b\n\x03leg\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.callscope.v1.CallEvent.Kind\x12\n\n\x02\x61t\x18\x04 \x01(\x04\x12\x10\n\x08\x64uration\x18\x05 \x01(\x04\x12\x0f\n\x07time_ns\x18\x06 \x01(\x03\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x10\n\x08\x65ncoding\x18\x08 \x01(\t\x12\x0f\n\x07rate_hz\x18\t \x01(\r\x12\x37\n\x08metadata\x18\n \x03(\x0b\x32%.callscope.v1.CallEvent.MetadataEntry\x12\x0e\n\x06reason\x18\x0b \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43\x41LL_STARTED\x10\x01\x12\x0e\n\nCALL_ENDED\x10\x02\x12\x12\n\x0eSTREAM_STARTED\x10\x03\x12\x10\n\x0cSTREAM_ENDED\x10\x04\x12\x07\n\x03GAP\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17schemas/v1/events.proto\x12\x0c\x63\x61llscope.v1\"\xd0\x03\n\tCallEvent\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0b\n\x03leg\x18\x02 \x01(\t\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.callscope.v1.CallEvent.Kind\x12\n\n\x02\x61t\x18\x04 \x01(\x04\x12\x10\n\x08\x64uration\x18\x05 \x01(\x04\x12\x0f\n\x07time_ns\x18\x06 \x01(\x03\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x10\n\x08\x65ncoding\x18\x08 \x01(\t\x12\x0f\n\x07rate_hz\x18\t \x01(\r\x12\x37\n\x08metadata\x18\n \x03(\x0b\x32%.callscope.v1.CallEvent.MetadataEntry\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x0f\n\x07\x61llowed\x18\x0c \x01(\x08\x12\x10\n\x08purposes\x18\r \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43\x41LL_STARTED\x10\x01\x12\x0e\n\nCALL_ENDED\x10\x02\x12\x12\n\x0eSTREAM_STARTED\x10\x03\x12\x10\n\x0cSTREAM_ENDED\x10\x04\x12\x07\n\x03GAP\x10\x05\x12\x0b\n\x07\x43ONSENT\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLEVENT_METADATAENTRY']._loaded_options = None
   _globals['_CALLEVENT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_CALLEVENT']._serialized_start=42
-  _globals['_CALLEVENT']._serialized_end=458
-  _globals['_CALLEVENT_METADATAENTRY']._serialized_start=300
-  _globals['_CALLEVENT_METADATAENTRY']._serialized_end=347
-  _globals['_CALLEVENT_KIND']._serialized_start=349
-  _globals['_CALLEVENT_KIND']._serialized_end=458
+  _globals['_CALLEVENT']._serialized_end=506
+  _globals['_CALLEVENT_METADATAENTRY']._serialized_start=335
+  _globals['_CALLEVENT_METADATAENTRY']._serialized_end=382
+  _globals['_CALLEVENT_KIND']._serialized_start=384
+  _globals['_CALLEVENT_KIND']._serialized_end=506
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,10 @@ class CallEvent(_message.Message):
         STREAM_STARTED: CallEvent._Kind.ValueType  # 3
         STREAM_ENDED: CallEvent._Kind.ValueType  # 4
         GAP: CallEvent._Kind.ValueType  # 5
+        CONSENT: CallEvent._Kind.ValueType  # 6
+        """The speaker on `leg` (on every leg, if that is empty) allowed or refused analysis from `at` on, until a later
+        record says otherwise.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: CallEvent.Kind.ValueType  # 0
@@ -45,6 +49,10 @@ class CallEvent(_message.Message):
     STREAM_STARTED: CallEvent.Kind.ValueType  # 3
     STREAM_ENDED: CallEvent.Kind.ValueType  # 4
     GAP: CallEvent.Kind.ValueType  # 5
+    CONSENT: CallEvent.Kind.ValueType  # 6
+    """The speaker on `leg` (on every leg, if that is empty) allowed or refused analysis from `at` on, until a later
+    record says otherwise.
+    """
 
     @_typing.final
     class MetadataEntry(_message.Message):
@@ -77,6 +85,8 @@ class CallEvent(_message.Message):
     RATE_HZ_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: _builtins.str
     """Empty where the event is about the whole call."""
@@ -93,9 +103,15 @@ class CallEvent(_message.Message):
     rate_hz: _builtins.int
     reason: _builtins.str
     """Why it ended: "end", "connection lost", "bad audio: ..."."""
+    allowed: _builtins.bool
+    """For CONSENT: whether analysis is allowed from now on."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Whatever the client said of the call in its opening message."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For CONSENT: the purposes it is about, by the policies of models ("emotion", "health"); none means all of them."""
 
     def __init__(
         self,
@@ -111,10 +127,12 @@ class CallEvent(_message.Message):
         rate_hz: _builtins.int = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         reason: _builtins.str = ...,
+        allowed: _builtins.bool = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "call_id", b"call_id", "duration", b"duration", "encoding", b"encoding", "kind", b"kind", "leg", b"leg", "metadata", b"metadata", "rate_hz", b"rate_hz", "reason", b"reason", "source", b"source", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "at", b"at", "call_id", b"call_id", "duration", b"duration", "encoding", b"encoding", "kind", b"kind", "leg", b"leg", "metadata", b"metadata", "purposes", b"purposes", "rate_hz", b"rate_hz", "reason", b"reason", "source", b"source", "time_ns", b"time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

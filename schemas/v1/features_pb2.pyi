@@ -62,6 +62,7 @@ class FeatureWindow(_message.Message):
     LLD_FIELD_NUMBER: _builtins.int
     FUNCTIONALS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: _builtins.str
@@ -84,11 +85,15 @@ class FeatureWindow(_message.Message):
     def lld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
     def functionals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The 88 functionals, or none where they cannot be computed."""
+        """The 88 functionals of the window or utterance, or none where they cannot be computed."""
 
     @_builtins.property
     def summary(self) -> Global___VoiceSummary:
         """The running picture over the window."""
+
+    @_builtins.property
+    def statistics(self) -> Global___StreamStatistics:
+        """On utterances: the stream's finished segments so far, this one included."""
 
     @_builtins.property
     def ledger(self) -> _ledger_pb2.Ledger: ...
@@ -108,11 +113,12 @@ class FeatureWindow(_message.Message):
         lld: _abc.Iterable[_builtins.float] | None = ...,
         functionals: _abc.Iterable[_builtins.float] | None = ...,
         summary: Global___VoiceSummary | None = ...,
+        statistics: Global___StreamStatistics | None = ...,
         ledger: _ledger_pb2.Ledger | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger", "statistics", b"statistics", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "coverage", b"coverage", "duration", b"duration", "feature_set", b"feature_set", "functionals", b"functionals", "kind", b"kind", "ledger", b"ledger", "leg", b"leg", "lld", b"lld", "lld_first", b"lld_first", "lookahead", b"lookahead", "segment", b"segment", "start", b"start", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "coverage", b"coverage", "duration", b"duration", "feature_set", b"feature_set", "functionals", b"functionals", "kind", b"kind", "ledger", b"ledger", "leg", b"leg", "lld", b"lld", "lld_first", b"lld_first", "lookahead", b"lookahead", "segment", b"segment", "start", b"start", "statistics", b"statistics", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +138,13 @@ class VoiceSummary(_message.Message):
     LOUDNESS_MEAN_FIELD_NUMBER: _builtins.int
     ALPHA_RATIO_MEAN_FIELD_NUMBER: _builtins.int
     HAMMARBERG_MEAN_FIELD_NUMBER: _builtins.int
+    F0_MIN_FIELD_NUMBER: _builtins.int
+    F0_MAX_FIELD_NUMBER: _builtins.int
+    LEVEL_DBFS_FIELD_NUMBER: _builtins.int
+    SPEECH_RATE_HZ_FIELD_NUMBER: _builtins.int
+    JITTER_MEAN_FIELD_NUMBER: _builtins.int
+    SHIMMER_DB_MEAN_FIELD_NUMBER: _builtins.int
+    HNR_DB_MEAN_FIELD_NUMBER: _builtins.int
     voiced_share: _builtins.float
     """Share of frames with a pitch, 0 to 1."""
     f0_mean: _builtins.float
@@ -143,6 +156,17 @@ class VoiceSummary(_message.Message):
     """Energy of 1-5 kHz over that of 50-1000 Hz, dB: nearer to zero in a pressed voice."""
     hammarberg_mean: _builtins.float
     """Strongest peak of 0-2 kHz over strongest of 2-5 kHz, dB."""
+    f0_min: _builtins.float
+    """Lowest and highest pitch, semitones above 27.5 Hz."""
+    f0_max: _builtins.float
+    level_dbfs: _builtins.float
+    """Root mean square of the window's audio, dB re full scale, at least -100."""
+    speech_rate_hz: _builtins.float
+    """Syllable-like peaks of loudness per second; absent where the window is too short to tell."""
+    jitter_mean: _builtins.float
+    """Cycle-to-cycle change of the period's length, relative; of its amplitude, dB; harmonics over noise, dB."""
+    shimmer_db_mean: _builtins.float
+    hnr_db_mean: _builtins.float
     def __init__(
         self,
         *,
@@ -152,26 +176,136 @@ class VoiceSummary(_message.Message):
         loudness_mean: _builtins.float = ...,
         alpha_ratio_mean: _builtins.float | None = ...,
         hammarberg_mean: _builtins.float | None = ...,
+        f0_min: _builtins.float | None = ...,
+        f0_max: _builtins.float | None = ...,
+        level_dbfs: _builtins.float | None = ...,
+        speech_rate_hz: _builtins.float | None = ...,
+        jitter_mean: _builtins.float | None = ...,
+        shimmer_db_mean: _builtins.float | None = ...,
+        hnr_db_mean: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_mean", b"_alpha_ratio_mean", "_f0_mean", b"_f0_mean", "_f0_stddev", b"_f0_stddev", "_hammarberg_mean", b"_hammarberg_mean", "alpha_ratio_mean", b"alpha_ratio_mean", "f0_mean", b"f0_mean", "f0_stddev", b"f0_stddev", "hammarberg_mean", b"hammarberg_mean"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_mean", b"_alpha_ratio_mean", "_f0_max", b"_f0_max", "_f0_mean", b"_f0_mean", "_f0_min", b"_f0_min", "_f0_stddev", b"_f0_stddev", "_hammarberg_mean", b"_hammarberg_mean", "_hnr_db_mean", b"_hnr_db_mean", "_jitter_mean", b"_jitter_mean", "_level_dbfs", b"_level_dbfs", "_shimmer_db_mean", b"_shimmer_db_mean", "_speech_rate_hz", b"_speech_rate_hz", "alpha_ratio_mean", b"alpha_ratio_mean", "f0_max", b"f0_max", "f0_mean", b"f0_mean", "f0_min", b"f0_min", "f0_stddev", b"f0_stddev", "hammarberg_mean", b"hammarberg_mean", "hnr_db_mean", b"hnr_db_mean", "jitter_mean", b"jitter_mean", "level_dbfs", b"level_dbfs", "shimmer_db_mean", b"shimmer_db_mean", "speech_rate_hz", b"speech_rate_hz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_mean", b"_alpha_ratio_mean", "_f0_mean", b"_f0_mean", "_f0_stddev", b"_f0_stddev", "_hammarberg_mean", b"_hammarberg_mean", "alpha_ratio_mean", b"alpha_ratio_mean", "f0_mean", b"f0_mean", "f0_stddev", b"f0_stddev", "hammarberg_mean", b"hammarberg_mean", "loudness_mean", b"loudness_mean", "voiced_share", b"voiced_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha_ratio_mean", b"_alpha_ratio_mean", "_f0_max", b"_f0_max", "_f0_mean", b"_f0_mean", "_f0_min", b"_f0_min", "_f0_stddev", b"_f0_stddev", "_hammarberg_mean", b"_hammarberg_mean", "_hnr_db_mean", b"_hnr_db_mean", "_jitter_mean", b"_jitter_mean", "_level_dbfs", b"_level_dbfs", "_shimmer_db_mean", b"_shimmer_db_mean", "_speech_rate_hz", b"_speech_rate_hz", "alpha_ratio_mean", b"alpha_ratio_mean", "f0_max", b"f0_max", "f0_mean", b"f0_mean", "f0_min", b"f0_min", "f0_stddev", b"f0_stddev", "hammarberg_mean", b"hammarberg_mean", "hnr_db_mean", b"hnr_db_mean", "jitter_mean", b"jitter_mean", "level_dbfs", b"level_dbfs", "loudness_mean", b"loudness_mean", "shimmer_db_mean", b"shimmer_db_mean", "speech_rate_hz", b"speech_rate_hz", "voiced_share", b"voiced_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha_ratio_mean: _TypeAlias = _typing.Literal["alpha_ratio_mean"]  # noqa: Y015
     _WhichOneofArgType__alpha_ratio_mean: _TypeAlias = _typing.Literal["_alpha_ratio_mean", b"_alpha_ratio_mean"]  # noqa: Y015
+    _WhichOneofReturnType__f0_max: _TypeAlias = _typing.Literal["f0_max"]  # noqa: Y015
+    _WhichOneofArgType__f0_max: _TypeAlias = _typing.Literal["_f0_max", b"_f0_max"]  # noqa: Y015
     _WhichOneofReturnType__f0_mean: _TypeAlias = _typing.Literal["f0_mean"]  # noqa: Y015
     _WhichOneofArgType__f0_mean: _TypeAlias = _typing.Literal["_f0_mean", b"_f0_mean"]  # noqa: Y015
+    _WhichOneofReturnType__f0_min: _TypeAlias = _typing.Literal["f0_min"]  # noqa: Y015
+    _WhichOneofArgType__f0_min: _TypeAlias = _typing.Literal["_f0_min", b"_f0_min"]  # noqa: Y015
     _WhichOneofReturnType__f0_stddev: _TypeAlias = _typing.Literal["f0_stddev"]  # noqa: Y015
     _WhichOneofArgType__f0_stddev: _TypeAlias = _typing.Literal["_f0_stddev", b"_f0_stddev"]  # noqa: Y015
     _WhichOneofReturnType__hammarberg_mean: _TypeAlias = _typing.Literal["hammarberg_mean"]  # noqa: Y015
     _WhichOneofArgType__hammarberg_mean: _TypeAlias = _typing.Literal["_hammarberg_mean", b"_hammarberg_mean"]  # noqa: Y015
+    _WhichOneofReturnType__hnr_db_mean: _TypeAlias = _typing.Literal["hnr_db_mean"]  # noqa: Y015
+    _WhichOneofArgType__hnr_db_mean: _TypeAlias = _typing.Literal["_hnr_db_mean", b"_hnr_db_mean"]  # noqa: Y015
+    _WhichOneofReturnType__jitter_mean: _TypeAlias = _typing.Literal["jitter_mean"]  # noqa: Y015
+    _WhichOneofArgType__jitter_mean: _TypeAlias = _typing.Literal["_jitter_mean", b"_jitter_mean"]  # noqa: Y015
+    _WhichOneofReturnType__level_dbfs: _TypeAlias = _typing.Literal["level_dbfs"]  # noqa: Y015
+    _WhichOneofArgType__level_dbfs: _TypeAlias = _typing.Literal["_level_dbfs", b"_level_dbfs"]  # noqa: Y015
+    _WhichOneofReturnType__shimmer_db_mean: _TypeAlias = _typing.Literal["shimmer_db_mean"]  # noqa: Y015
+    _WhichOneofArgType__shimmer_db_mean: _TypeAlias = _typing.Literal["_shimmer_db_mean", b"_shimmer_db_mean"]  # noqa: Y015
+    _WhichOneofReturnType__speech_rate_hz: _TypeAlias = _typing.Literal["speech_rate_hz"]  # noqa: Y015
+    _WhichOneofArgType__speech_rate_hz: _TypeAlias = _typing.Literal["_speech_rate_hz", b"_speech_rate_hz"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha_ratio_mean) -> _WhichOneofReturnType__alpha_ratio_mean | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_max) -> _WhichOneofReturnType__f0_max | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_mean) -> _WhichOneofReturnType__f0_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_min) -> _WhichOneofReturnType__f0_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__f0_stddev) -> _WhichOneofReturnType__f0_stddev | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hammarberg_mean) -> _WhichOneofReturnType__hammarberg_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hnr_db_mean) -> _WhichOneofReturnType__hnr_db_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter_mean) -> _WhichOneofReturnType__jitter_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level_dbfs) -> _WhichOneofReturnType__level_dbfs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shimmer_db_mean) -> _WhichOneofReturnType__shimmer_db_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speech_rate_hz) -> _WhichOneofReturnType__speech_rate_hz | None: ...
 
 Global___VoiceSummary: _TypeAlias = VoiceSummary  # noqa: Y015
+
+@_typing.final
+class Moments(_message.Message):
+    """Running moments: two of them merge into those of both parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHT_S_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    SQUARES_FIELD_NUMBER: _builtins.int
+    weight_s: _builtins.float
+    """Seconds of audio the mean rests on."""
+    mean: _builtins.float
+    squares: _builtins.float
+    """Sum of the weighted squared deviations from the mean; over the weight it is the (population) variance."""
+    def __init__(
+        self,
+        *,
+        weight_s: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        squares: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean", b"mean", "squares", b"squares", "weight_s", b"weight_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Moments: _TypeAlias = Moments  # noqa: Y015
+
+@_typing.final
+class StreamStatistics(_message.Message):
+    """What was usual in a stream's finished segments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    F0_FIELD_NUMBER: _builtins.int
+    LOUDNESS_FIELD_NUMBER: _builtins.int
+    LEVEL_DBFS_FIELD_NUMBER: _builtins.int
+    SPEECH_RATE_HZ_FIELD_NUMBER: _builtins.int
+    segments: _builtins.int
+    """How many segments it is made of."""
+    @_builtins.property
+    def f0(self) -> Global___Moments:
+        """Pitch of voiced frames, semitones above 27.5 Hz."""
+
+    @_builtins.property
+    def loudness(self) -> Global___Moments:
+        """openSMILE's loudness of all frames."""
+
+    @_builtins.property
+    def level_dbfs(self) -> Global___Moments:
+        """The segments' levels, dB re full scale."""
+
+    @_builtins.property
+    def speech_rate_hz(self) -> Global___Moments:
+        """The segments' speech rates, syllable-like peaks per second."""
+
+    def __init__(
+        self,
+        *,
+        segments: _builtins.int = ...,
+        f0: Global___Moments | None = ...,
+        loudness: Global___Moments | None = ...,
+        level_dbfs: Global___Moments | None = ...,
+        speech_rate_hz: Global___Moments | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["f0", b"f0", "level_dbfs", b"level_dbfs", "loudness", b"loudness", "speech_rate_hz", b"speech_rate_hz"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["f0", b"f0", "level_dbfs", b"level_dbfs", "loudness", b"loudness", "segments", b"segments", "speech_rate_hz", b"speech_rate_hz"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamStatistics: _TypeAlias = StreamStatistics  # noqa: Y015

@@ -59,6 +59,11 @@ class RecordingPublisher:
     async def event(self, happening: CallHappening) -> None:
         self.log.append(happening)
 
+    async def confirmed_event(self, happening: CallHappening) -> None:
+        if self.refuses:
+            raise NotPublished("Kafka did not confirm an event within 0.1 s.")
+        self.log.append(happening)
+
     def of(self, stream: str) -> list[Published]:
         """The audio records of a stream."""
         return [p for p in self.log if isinstance(p, Published) and str(p.record.stream) == stream]

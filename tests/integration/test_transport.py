@@ -47,7 +47,9 @@ def committed(kafka: Settings, topic: Topic, group: str) -> dict[int, int]:
 
 
 @asynccontextmanager
-async def worker(kafka: Settings, topic: Topic, group: str, work: Callable[[Batch], None]) -> AsyncIterator[faust.App]:
+async def worker(
+    kafka: Settings, topic: Topic, group: str, work: Callable[[Batch], None], *others: Topic
+) -> AsyncIterator[faust.App]:
     app = faust.App(
         group,
         broker=f"callscope://{kafka.kafka}",
@@ -57,13 +59,15 @@ async def worker(kafka: Settings, topic: Topic, group: str, work: Callable[[Batc
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        table_standby_replicas=1,
     )
 
     async def agent(batches: AsyncIterator[Batch]) -> None:
         async for batch in batches:
             work(batch)
 
-    app.agent(app.topic(topic.name, schema=RecordBatches()), name="work")(agent)
+    for read in (topic, *others):
+        app.agent(app.topic(read.name, schema=RecordBatches()), name=f"work-{read.name}")(agent)
 
     await app.start()
     try:
@@ -157,3 +161,32 @@ async def test_a_second_worker_takes_partitions_over_and_nothing_is_lost(kafka: 
     assert seen[1], "the second worker got no partition"
     ends = {n: produced // PARTITIONS for n in range(PARTITIONS)}
     assert committed(kafka, topic, group) == ends
+
+
+async def test_a_calls_partitions_of_all_topics_are_in_one_worker(kafka: Settings) -> None:
+    """Faust's own assignor does that; aiokafka's round robin would part two topics of five partitions."""
+    five = kafka.model_copy(update={"topics": kafka.topics.model_copy(update={"partitions": 5})})
+    names = [f"transport-{uuid.uuid4().hex[:8]}-{n}" for n in range(2)]
+    first, second = (Topic(name, "stream", "none", "test", 3_600_000) for name in names)
+    ensure_topics(five, (first, second))
+    seen: dict[str, set[tuple[str, int]]] = {"one": set(), "two": set()}
+    writer = producer(kafka)
+
+    def note(name: str) -> Callable[[Batch], None]:
+        return lambda batch: seen[name].add((batch.tp.topic, batch.tp.partition))
+
+    async with (
+        worker(kafka, first, f"{names[0]}-group", note("one"), second),
+        worker(kafka, first, f"{names[0]}-group", note("two"), second),
+    ):
+        async with asyncio.timeout(30):
+            while not (all(seen.values()) and len(seen["one"] | seen["two"]) == 10 and not seen["one"] & seen["two"]):
+                for partitions in seen.values():
+                    partitions.clear()
+                for name in names:
+                    for number in range(5):
+                        writer.produce(name, value=b"", partition=number)
+                assert writer.flush(10) == 0
+                await asyncio.sleep(1.0)
+    for partitions in seen.values():
+        assert {n for name, n in partitions if name == names[0]} == {n for name, n in partitions if name == names[1]}

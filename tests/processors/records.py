@@ -16,10 +16,12 @@ from processors.records import (
     Output,
     SpeechFrame,
     StreamId,
+    StreamStatistics,
     VoiceActivity,
     VoiceSummary,
     WindowKind,
 )
+from processors.stages.baseline import Baseline
 from processors.wire import LLD_COLUMNS
 
 names = st.text("abcXYZ019._:@+-", min_size=1, max_size=20)
@@ -32,7 +34,7 @@ float32s = st.floats(width=32, allow_nan=False)
 texts = st.text(max_size=30)
 
 audio_frames = st.builds(AudioFrame, streams, counts, samples, pcm, samples, st.booleans())
-speech_frames = st.builds(SpeechFrame, streams, samples, samples, pcm, st.booleans(), st.booleans())
+speech_frames = st.builds(SpeechFrame, streams, samples, samples, pcm, st.booleans(), st.booleans(), st.booleans())
 activities = st.builds(
     VoiceActivity,
     streams,
@@ -52,8 +54,10 @@ summaries = st.builds(
     st.none() | numbers,
     numbers,
     st.none() | numbers,
-    st.none() | numbers,
+    *[st.none() | numbers] * 8,
 )
+moments = st.builds(Baseline, numbers, st.tuples(numbers), st.tuples(numbers))
+statistics = st.builds(StreamStatistics, counts, moments, moments, moments, moments)
 feature_windows = st.builds(
     FeatureWindow,
     stream=streams,
@@ -68,6 +72,7 @@ feature_windows = st.builds(
     lld=npst.arrays(np.float32, st.tuples(st.integers(0, 3), st.just(LLD_COLUMNS)), elements=float32s),
     functionals=npst.arrays(np.float32, st.sampled_from([0, 88]), elements=float32s),
     summary=summaries,
+    statistics=st.none() | statistics,
 )
 outputs = st.builds(Output, names, st.none() | numbers, texts, texts)
 insights = st.builds(
@@ -81,6 +86,7 @@ insights = st.builds(
     st.booleans(),
     samples,
     st.lists(outputs, max_size=3).map(tuple),
+    texts,
 )
 ledgers = st.builds(Ledger, counts, counts, counts, counts, counts)
 envelopes = st.builds(Envelope, audio_frames | speech_frames | activities | feature_windows | insights, ledgers)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from callscope.topics import AUDIO_FRAMES, TOPICS, VOICE_ACTIVITY, VOICE_FEATURES
 from processors import wire
-from processors.records import Envelope
+from processors.records import Consent, Envelope
+from processors.wire import Undecodable, decode_consent
 from schemas.v1 import activity_pb2, audio_pb2, features_pb2
+from schemas.v1.events_pb2 import CallEvent
 from tests.processors.records import envelopes
 
 
@@ -63,3 +65,13 @@ def test_garbage_is_undecodable_or_a_record_and_nothing_else(topic: str, value: 
 def test_what_is_wrong_with_a_record_is_said(topic: Any, message: Any, reason: str) -> None:
     with pytest.raises(wire.Undecodable, match=reason):
         wire.decode(topic.name, message.SerializeToString())
+
+
+def test_a_consent_is_read_from_the_call_events() -> None:
+    event = CallEvent(kind=CallEvent.CONSENT, call_id="c", leg="customer", at=320, allowed=True, purposes=["health"])
+    assert decode_consent(event.SerializeToString(), 7) == Consent(
+        "c", "customer", 320, allowed=True, purposes=("health",), written_ms=7
+    )
+    assert decode_consent(CallEvent(kind=CallEvent.GAP, call_id="c").SerializeToString(), 7) is None
+    with pytest.raises(Undecodable):
+        decode_consent(b"\xff", 7)

@@ -84,14 +84,15 @@ def test_descriptors_come_back_bit_for_bit_when_asked_for(values: list[float]) -
             assert got is None
 
 
-def test_functionals_are_named_and_only_on_utterances_when_asked_for() -> None:
+def test_functionals_are_named_and_only_there_when_asked_for() -> None:
     values = [float(number) for number in range(88)]
     utterance = records.features(0.0, 1.0, kind=FeatureWindow.UTTERANCE, functionals=values)
     assert "functionals" not in as_json(utterance)
     functionals = as_json(utterance, functionals=True)["functionals"]
     assert list(functionals.values()) == values
     assert functionals["loudness_sma3_amean"] == 10.0
-    assert "functionals" not in as_json(records.features(0.0, 1.0, functionals=values), functionals=True)
+    window = records.features(0.0, 1.0, functionals=values)
+    assert list(as_json(window, functionals=True)["functionals"].values()) == values
 
 
 def test_names_are_those_of_opensmile() -> None:
@@ -109,6 +110,26 @@ def test_absent_pitch_is_null_and_an_unknown_output_says_why() -> None:
     assert as_json(records.arousal(0.0, 1.0, None, unknown_because=because))["outputs"] == {
         "arousal": {"value": None, "unit": "", "unknown_because": because}
     }
+
+
+def test_pitch_is_told_in_hz_too() -> None:
+    record = FeatureWindow.FromString(records.features(0.0, 1.0)[1])
+    record.summary.f0_min, record.summary.f0_max, record.summary.speech_rate_hz = 24.0, 36.0, 4.5
+    summary = as_json((VOICE_FEATURES.name, record.SerializeToString()))["summary"]
+    assert (summary["f0_min_hz"], summary["f0_max_hz"], summary["f0_range"]) == (110.0, 220.0, 12.0)
+    assert summary["f0_mean_hz"] == pytest.approx(27.5 * 2 ** (31 / 12), abs=1e-3)
+    assert (summary["speech_rate_hz"], summary["level_dbfs"], summary["jitter_mean"]) == (4.5, None, None)
+
+
+def test_an_utterance_tells_what_is_usual_in_its_stream() -> None:
+    assert "statistics" not in as_json(records.features(0.0, 1.0))
+    record = FeatureWindow.FromString(records.features(0.0, 1.0, kind=FeatureWindow.UTTERANCE)[1])
+    record.statistics.segments = 3
+    record.statistics.f0.weight_s, record.statistics.f0.mean, record.statistics.f0.squares = 4.0, 30.0, 16.0
+    statistics = as_json((VOICE_FEATURES.name, record.SerializeToString()))["statistics"]
+    assert statistics["segments"] == 3
+    assert statistics["f0"] == {"seconds": 4.0, "mean": 30.0, "stddev": 2.0}
+    assert statistics["speech_rate_hz"] == {"seconds": 0.0, "mean": None, "stddev": None}
 
 
 def test_values_json_cannot_say_become_null() -> None:
@@ -167,3 +188,14 @@ def test_stream_of_a_call_event(leg: str) -> None:
     message = as_json(records.call_event(CallEvent.CALL_ENDED, leg=leg))
     assert message["leg"] == (leg or None)
     assert message["stream"] == ("c1/customer" if leg else "c1")
+
+
+def test_a_consent_says_what_was_allowed_or_refused() -> None:
+    event = CallEvent(call_id="c1", leg="customer", kind=CallEvent.CONSENT, at=16_000, time_ns=7, purposes=["emotion"])
+    message = as_json((CALL_EVENTS.name, event.SerializeToString()))
+    assert (message["kind"], message["start"], message["analyse"], message["purposes"]) == (
+        "consent",
+        1.0,
+        False,
+        ["emotion"],
+    )

@@ -22,7 +22,7 @@ from ingest.delivery import Delivery
 from ingest.gateways.websocket import GOING_AWAY, SHUTTING_DOWN, listen
 from ingest.intake import Intake
 from schemas.v1.events_pb2 import CallEvent
-from tests.ingest.recording import RecordingPublisher
+from tests.ingest.recording import Published, RecordingPublisher
 
 FRAME = bytes(640)
 END = json.dumps({"type": "end"})
@@ -575,3 +575,37 @@ async def test_one_long_message_does_not_stop_the_others() -> None:
         after = [p for p in gateway.publisher.of("call/customer") if gateway.publisher.log.index(p) > frame]
         assert len(after) > 100
         assert len(gateway.publisher.pcm("call/customer")) == 2 * (1 << 20) + (-2 * (1 << 20)) % 320
+
+
+async def test_a_consent_is_published_with_its_media_time_before_the_audio_that_follows() -> None:
+    async with running() as gateway, connect(gateway.url, compression=None) as client:
+        await client.send(hello(leg=..., legs=["customer", "agent"], channels=2))
+        assert json.loads(await client.recv())["type"] == "ready"
+        await client.send(bytes(2 * 640))
+        await client.send(json.dumps({"type": "consent", "leg": "customer", "analyse": False}))
+        await client.send(bytes(2 * 640))
+        await client.send(json.dumps({"type": "consent", "analyse": True, "purposes": ["health"]}))
+        await client.send(END)
+        messages, code, _ = await until_closed(client)
+        assert code == 1000
+        told = [message for message in messages if message["type"] == "consented"]
+        assert [(m["analyse"], m["purposes"], m["streams"]) for m in told] == [
+            (False, [], {"call/customer": {"since_s": 0.02}}),
+            (True, ["health"], {"call/customer": {"since_s": 0.04}, "call/agent": {"since_s": 0.04}}),
+        ]
+        happenings = [h for h in gateway.publisher.happenings() if h.kind == CallEvent.CONSENT]
+        assert [(h.call_id, h.leg, h.at, h.allowed, h.purposes) for h in happenings] == [
+            ("call", "customer", 320, False, ()),
+            ("call", "customer", 640, True, ("health",)),
+            ("call", "agent", 640, True, ("health",)),
+        ]
+        log = [p.record.start if isinstance(p, Published) else p.kind for p in gateway.publisher.log]
+        assert log.index(CallEvent.CONSENT) < log.index(320)
+
+
+async def test_a_consent_that_kafka_does_not_confirm_ends_the_stream() -> None:
+    async with running() as gateway, stream(gateway) as client:
+        gateway.publisher.refuses = True
+        await client.send(json.dumps({"type": "consent", "analyse": False}))
+        messages, code, _ = await until_closed(client)
+        assert (messages[-1]["code"], code) == ("not_published", 1013)

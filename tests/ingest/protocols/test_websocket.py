@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from callscope.errors import BadAudio, BadHello, BadMessage, IngestError, NotPublished, StreamExists, TooManyStreams
 from ingest.audio.framing import AudioFormat
-from ingest.protocols.events import Audio, Ended, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Opened
 from ingest.protocols.websocket import WebSocketProtocol, close_reason, error_code, error_message
 from ingest.session import StreamId
 
@@ -142,7 +142,45 @@ def test_text_where_audio_belongs(message: str) -> None:
         protocol.receive(message)
 
 
-@pytest.mark.parametrize("message", [b"", '{"type":"end"}', hello()])
+def test_a_consent_is_told() -> None:
+    protocol, _ = opened(leg=..., legs=["customer", "agent"], channels=2)
+    assert protocol.receive('{"type":"consent","leg":"customer","analyse":false}') == Consented("customer", False)
+    assert protocol.receive('{"type":"consent","analyse":true,"purposes":["emotion","health"]}') == Consented(
+        None, True, ("emotion", "health")
+    )
+    assert protocol.receive(b"abc") == Audio(b"abc")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"analyse": ...}, "analyse: Field required"),
+        ({"analyse": "no"}, "analyse"),
+        ({"leg": "supervisor"}, "this connection carries"),
+        ({"leg": 1}, "leg"),
+        ({"purposes": ["Everything!"]}, "purposes.0"),
+        ({"purposes": ["x"] * 17}, "purposes"),
+        ({"at": 1.0}, "at: Extra"),
+    ],
+)
+def test_a_consent_that_cannot_be_taken_is_told_why(changes: dict[str, Any], says: str) -> None:
+    fields = {"type": "consent", "leg": "customer", "analyse": False, **changes}
+    protocol, _ = opened()
+    with pytest.raises(BadMessage, match=says):
+        protocol.receive(json.dumps({name: value for name, value in fields.items() if value is not ...}))
+
+
+def test_the_answer_to_a_consent_says_from_when_it_holds() -> None:
+    protocol, event = opened()
+    assert json.loads(protocol.consented(Consented(None, False, ("emotion",)), {event.streams[0]: 24_000})) == {
+        "type": "consented",
+        "analyse": False,
+        "purposes": ["emotion"],
+        "streams": {"call-1/customer": {"since_s": 1.5}},
+    }
+
+
+@pytest.mark.parametrize("message", [b"", '{"type":"end"}', '{"type":"consent","analyse":false}', hello()])
 def test_nothing_may_follow_the_end(message: str | bytes) -> None:
     protocol, _ = opened()
     protocol.receive('{"type":"end"}')

@@ -25,8 +25,8 @@ ENGINES = OpenSmilePool()
 
 
 def analyse(pcm: Pcm) -> tuple[dict[int, Pcm], list[FeatureWindow], list[Insight]]:
-    detect, extract = Detect(STREAM, DetectConfig()), Extract(STREAM, ExtractConfig(), ENGINES)
-    infer = Infer(load_models([]), Policy())
+    detect, extract = Detect(STREAM, DetectConfig(detector="webrtc")), Extract(STREAM, ExtractConfig(), ENGINES)
+    infer = Infer(load_models(["arousal"]), Policy())
     speech: dict[int, list[Pcm]] = {}
     windows: list[FeatureWindow] = []
     insights: list[Insight] = []
