@@ -16,8 +16,8 @@ from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
 
-console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Commands(click.Group):

@@ -87,12 +87,15 @@ async def _until_settled(
     """Messages until all audio is sent and `SETTLE_S` have passed without one."""
     while True:
         coming = asyncio.ensure_future(anext(messages))
-        if not sending.done():
-            await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
-        if not coming.done():
-            await sending  # raises what went wrong with it
-            await asyncio.wait({coming}, timeout=SETTLE_S)
-        if not coming.done():
+        try:
+            if not sending.done():
+                await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                await sending  # raises what went wrong with it
+                await asyncio.wait({coming}, timeout=SETTLE_S)
+            if not coming.done():
+                return
+            message = await coming
+        finally:
             coming.cancel()
-            return
-        yield await coming
+        yield message
