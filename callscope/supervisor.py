@@ -184,14 +184,20 @@ def _reads(admin: AdminClient, group: str) -> bool:
 
 def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> int:
     for candidate in (port, 0) if free_ports else (port,):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, candidate))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        if found := can_listen(host, candidate):
+            return found
     raise ConfigError(
         f"Port {port} on {host}, which the {what} is to use, is taken; perhaps another Callscope is running. "
         f"End that, or choose another port with {setting}=..."
     )
+
+
+def can_listen(host: str, port: int) -> int | None:
+    """The port if a server could listen on it now, any free one for 0, None if it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])

@@ -76,6 +76,7 @@ async def send_and_show(
                         bar.console.print(escape(line))
             finally:
                 sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
     for line in tally.lines():
         console.print(line)
     return tally
