@@ -205,18 +205,18 @@ def topics() -> None:
     """
     from callscope import kafka
     from callscope.broker.ports import USUAL_PORT
-    from callscope.topics import TOPICS
+    from callscope.topics import DAY_MS, TOPICS
 
     settings = _settings(False)
     if settings.kafka is None:
         settings = settings.model_copy(update={"kafka": f"127.0.0.1:{settings.broker.port or USUAL_PORT}"})
     held = kafka.records_held(settings)
-    table = Table("topic", "key", "value", "by", "partitions", "records", "kept", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("topic", "key", "value", "by", "parts", "records", "kept", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for topic in TOPICS:
         partitions, records = held.get(topic.name, (0, 0))
-        value, kept = topic.value.rpartition(".")[2], f"{topic.retention_ms // 3_600_000} h"
+        value, kept = topic.value.rpartition(".")[2], f"{topic.retention_ms // DAY_MS} d"
         table.add_row(topic.name, topic.key, value, topic.writer, str(partitions), str(records), kept)
     console.print(table)
 

@@ -55,7 +55,7 @@ def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> f
     app = faust.App(
         f"{settings.processors.group}-{wiring}",
         broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=16,  # batches, not records
         broker_commit_interval=1.0,
@@ -87,7 +87,7 @@ def build_app(settings: Settings, outbox: Outbox, stage: str | None = None) -> f
     return app
 
 
-def _credentials(settings: Settings) -> Any:
+def credentials(settings: Settings) -> Any:
     """The same security settings as librdkafka gets, in Faust's words; None where none are needed."""
     security = settings.kafka_security
     if security.protocol == "PLAINTEXT":
