@@ -52,7 +52,6 @@ async def worker(kafka: Settings, topic: Topic, group: str, work: Callable[[Batc
         group,
         broker=f"callscope://{kafka.kafka}",
         consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=4,
         broker_commit_interval=0.2,
         topic_allow_declare=False,
         topic_disable_leader=True,
