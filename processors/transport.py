@@ -30,6 +30,8 @@ from mode.utils.futures import notify
 
 from callscope.clock import monotonic
 
+FETCH_WAIT_MS = 10
+"""How long the broker holds a fetch for which it has no records."""
 FLOW_CHECK_S = 0.2
 """How long a rebalance may go unnoticed while agents work."""
 HAND_OVER_TIMEOUT_S = 5.0
@@ -69,6 +71,19 @@ class RecordBatches(Schema):  # type: ignore[misc]  # faust has no types
         return message.value
 
 
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
+    """Faust's consumer thread with short fetches.
+
+    aiokafka has one fetch under way per broker, for those partitions of which it holds no records. Held by the broker for
+    the 1.5 s that Faust asks for, a fetch of quiet partitions keeps the busy ones waiting.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     """Faust's consumer, delivering batches and committing by their order of delivery."""
 
@@ -78,6 +93,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
         self._progress = asyncio.Event()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(
         self,
