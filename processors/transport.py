@@ -74,8 +74,8 @@ class RecordBatches(Schema):  # type: ignore[misc]  # faust has no types
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
     """Faust's consumer thread with short fetches.
 
-    aiokafka has one fetch under way per broker, for those partitions of which it holds no records. Held by the broker for
-    the 1.5 s that Faust asks for, a fetch of quiet partitions keeps the busy ones waiting.
+    aiokafka has one fetch under way per broker, for those partitions of which it holds no records. Held by the broker
+    for the 1.5 s that Faust asks for, a fetch of quiet partitions keeps the busy ones waiting.
     """
 
     def _create_worker_consumer(self, transport: Any) -> Any:
