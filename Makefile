@@ -11,7 +11,7 @@ help: ## What can be made
 
 setup: .venv/.ready ## Install uv and everything the lock names into .venv
 
-demo: setup ## Start the whole system and play a call through it
+demo: .venv/.runtime ## Start the whole system and play a call through it
 	@$(RUN) callscope demo
 
 test: setup ## Run every test, on a real Kafka
@@ -20,7 +20,7 @@ test: setup ## Run every test, on a real Kafka
 check: setup ## Lint, types, layers, schemas
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy && $(RUN) lint-imports && $(RUN) python tools/check_schemas.py
 
-bench: setup ## Measure latency and CPU under load
+bench: .venv/.runtime ## Measure latency and CPU under load
 	@$(RUN) callscope demo --legs 20 --seconds 30
 
 bench-stages: setup ## CPU of each stage, per second of audio and stream
@@ -42,5 +42,8 @@ fmt: setup ## Format and mend what can be mended
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Callscope needs Python 3.11 or later; {sys.executable} is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 ...")'
 	@echo "Setting up .venv ..." && $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 
-.venv/.ready: .venv/bin/uv pyproject.toml uv.lock
+.venv/.runtime: .venv/bin/uv pyproject.toml uv.lock
+	@$(UV) sync --frozen --inexact --no-dev && touch $@
+
+.venv/.ready: .venv/.runtime
 	@$(UV) sync --frozen --inexact && touch $@

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,8 +17,8 @@ from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
 
-console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Commands(click.Group):
@@ -59,7 +60,7 @@ def main() -> None:
 @click.option("--ephemeral", is_flag=True, help="Keep nothing: Kafka's data goes when it ends.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
 def up(chained: bool, ephemeral: bool, verbose: bool) -> None:
-    """Start the whole system on this machine and keep it running until Ctrl-C.
+    """Start the whole system and keep it running.
 
     Starts an own Kafka, unless CALLSCOPE_KAFKA names one, then the gateway, the workers and the dashboard.
     """
@@ -81,7 +82,7 @@ def up(chained: bool, ephemeral: bool, verbose: bool) -> None:
 @click.option("--once", is_flag=True, help="End when the call is over (the default where output is not a terminal).")
 @click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
 def demo(legs: int | None, seconds: float, chained: bool, once: bool, verbose: bool) -> None:
-    """Start the whole system, play a call through it, show the results.
+    """Start the whole system and play a call through it.
 
     The call is synthetic speech: a customer with a bill that is too high, and an agent. Nothing is kept.
     """
@@ -145,9 +146,10 @@ def send(
     sink: str | None,
     quiet: bool,
 ) -> None:
-    """Send recordings as calls, one after the other, and show their results.
+    """Send recordings as calls and show their results.
 
-    Any format libsndfile reads: WAV, FLAC, Ogg, MP3. Stereo files are two legs of one call, left first.
+    Any format libsndfile reads: WAV, FLAC, Ogg, MP3. Stereo files are two legs of one call, left first. Several files
+    are sent one after the other.
     """
     from callscope.client import recording
     from callscope.client.showing import send_and_show
@@ -175,7 +177,7 @@ def send(
 @click.option("--json", "as_json", is_flag=True, help="Every message as a line of JSON.")
 @click.option("--results", "sink", help="The sink's address. Default: as configured, on this machine.")
 def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
-    """Show results as they come, of all calls or of some, until Ctrl-C."""
+    """Show results as they come, until Ctrl-C."""
     import json
 
     from callscope.client import results, telling
@@ -197,23 +199,31 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
 
 @main.command()
 def topics() -> None:
-    """Show Kafka's topics: who writes them, how they are keyed, how much they hold."""
+    """Show what Kafka's topics hold.
+
+    Asks the cluster that CALLSCOPE_KAFKA names, or else the broker that `callscope up` has started on its usual port.
+    """
     from callscope import kafka
-    from callscope.topics import TOPICS
+    from callscope.broker.ports import USUAL_PORT
+    from callscope.topics import DAY_MS, TOPICS
 
     settings = _settings(False)
+    if settings.kafka is None:
+        settings = settings.model_copy(update={"kafka": f"127.0.0.1:{settings.broker.port or USUAL_PORT}"})
     held = kafka.records_held(settings)
-    table = Table("topic", "key", "value", "written by", "partitions", "records", "kept for")
+    table = Table("topic", "key", "value", "by", "parts", "records", "kept", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for topic in TOPICS:
         partitions, records = held.get(topic.name, (0, 0))
-        kept = f"{topic.retention_ms // 3_600_000} h"
-        table.add_row(topic.name, topic.key, topic.value, topic.writer, str(partitions), str(records), kept)
+        value, kept = topic.value.rpartition(".")[2], f"{topic.retention_ms // DAY_MS} d"
+        table.add_row(topic.name, topic.key, value, topic.writer, str(partitions), str(records), kept)
     console.print(table)
 
 
 @main.command()
 def doctor() -> None:
-    """Look whether this machine has what Callscope needs, and say how to mend what is missing."""
+    """Check this machine, and say how to mend what is missing."""
     from callscope.doctor import examine
 
     settings = _settings(False)

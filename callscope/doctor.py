@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from callscope import kafka
 from callscope.broker import jars
 from callscope.config import Settings
 from callscope.errors import CallscopeError
+from callscope.supervisor import can_listen
 from callscope.topics import TOPICS
 
 GIB = 1 << 30
@@ -122,7 +122,7 @@ def _disk(settings: Settings) -> Finding:
     return Finding(
         "Disk",
         free > 2 * GIB,
-        f"{free / GIB:.0f} GiB free for {settings.broker.data_dir}; a leg takes about 0.12 GB an hour",
+        f"{free / GIB:.0f} GiB free for {settings.broker.data_dir}; a leg takes about 0.17 GB an hour",
         "Make room, or put the data elsewhere with CALLSCOPE_BROKER__DATA_DIR.",
     )
 
@@ -140,15 +140,7 @@ def _cluster(settings: Settings) -> Finding:
 
 
 def _port(what: str, host: str, port: int, name: str) -> Finding:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return Finding(
-                what,
-                False,
-                f"{host}:{port}: {error.strerror}",
-                f"Callscope may be running already; or choose another port with {name}=...",
-            )
-    return Finding(what, True, f"{host}:{port} is free")
+    if can_listen(host, port) is not None:
+        return Finding(what, True, f"{host}:{port} is free")
+    mend = f"Callscope may be running already; or choose another port with {name}=..."
+    return Finding(what, False, f"{host}:{port} is taken", mend)

@@ -18,7 +18,9 @@ from callscope.topics import TOPICS, Topic
 
 log = logging.getLogger("callscope.kafka")
 
-_QUIET: Final = {"log_level": 3}  # librdkafka: errors only; what matters is raised or logged by us
+librdkafka_log = logging.getLogger("callscope.librdkafka")
+"""Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
+logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
 
 _NOT_YET: Final = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART"}
 
@@ -33,7 +35,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
         raise ConfigError(
             "No Kafka is configured. Set CALLSCOPE_KAFKA=host:port, or run `callscope up`, which brings its own."
         )
-    options: dict[str, Any] = {"bootstrap.servers": settings.kafka, **_QUIET}
+    options: dict[str, Any] = {"bootstrap.servers": settings.kafka, "log_level": 3, "logger": librdkafka_log}
     security = settings.kafka_security
     if security.protocol != "PLAINTEXT":
         options["security.protocol"] = security.protocol

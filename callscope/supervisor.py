@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -94,6 +96,7 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
     ingest_port = _port(settings.ingest.host, settings.ingest.port, "gateway", "CALLSCOPE_INGEST__PORT", free_ports)
     sink_port = _port(settings.sink.host, settings.sink.port, "dashboard", "CALLSCOPE_SINK__PORT", free_ports)
     with ExitStack() as stack:
+        stack.enter_context(_terminate_like_interrupt())
         broker = None
         if settings.kafka is None:
             began = clock.monotonic()
@@ -126,6 +129,20 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
         say(f"Gateway    {addresses.gateway}")
         say(f"Dashboard  {addresses.dashboard}")
         yield system
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM, which service managers send, ends the system in the same order as Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _await_all(system: System, settings: Settings, chained: bool) -> None:
@@ -167,14 +184,20 @@ def _reads(admin: AdminClient, group: str) -> bool:
 
 def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> int:
     for candidate in (port, 0) if free_ports else (port,):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, candidate))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        if found := can_listen(host, candidate):
+            return found
     raise ConfigError(
         f"Port {port} on {host}, which the {what} is to use, is taken; perhaps another Callscope is running. "
         f"End that, or choose another port with {setting}=..."
     )
+
+
+def can_listen(host: str, port: int) -> int | None:
+    """The port if a server could listen on it now, any free one for 0, None if it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])

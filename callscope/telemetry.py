@@ -23,6 +23,7 @@ def configure_logging(level: str) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
         force=True,
     )
+    logging.getLogger("callscope.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # ── ingest ──────────────────────────────────────────────────────────────────────────────────────────────────────

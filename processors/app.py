@@ -74,9 +74,9 @@ def build_app(
     app = faust.App(
         f"{settings.processors.group}-{wiring}",
         broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=16,  # batches, not records
+        stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
         broker_commit_interval=1.0,
         topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
         topic_disable_leader=True,
@@ -118,7 +118,7 @@ def build_app(
     return app
 
 
-def _credentials(settings: Settings) -> Any:
+def credentials(settings: Settings) -> Any:
     """The same security settings as librdkafka gets, in Faust's words; None where none are needed."""
     security = settings.kafka_security
     if security.protocol == "PLAINTEXT":

@@ -2,11 +2,12 @@
 
 Faust hands every single record through a queue, an event and an interval tree; at thousands of 20 ms frames a second
 that is most of its cost. This transport keeps Faust's consumer group, rebalancing, flow control and agents, and makes
-three changes:
+four changes:
 
 - a fetch of a partition becomes one message whose value is a `Batch`;
 - what may be committed is read off the batches in the order of their delivery: up to the first one that an agent has
   not finished, or whose results Kafka has not acknowledged. Holes in the offsets need no bookkeeping;
+- a partition's next batch is fetched when the agents have finished the last ones, so queues cannot grow;
 - topics are read with `RecordBatches`, a schema that leaves keys and values alone.
 
 Registered in the entry-point group `faust.transports`; a broker URL `callscope://host:port` selects it.
@@ -15,6 +16,7 @@ Registered in the entry-point group `faust.transports`; a broker URL `callscope:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +30,10 @@ from mode.utils.futures import notify
 
 from callscope.clock import monotonic
 
+FETCH_WAIT_MS = 10
+"""How long the broker holds a fetch for which it has no records."""
+FLOW_CHECK_S = 0.2
+"""How long a rebalance may go unnoticed while agents work."""
 HAND_OVER_TIMEOUT_S = 5.0
 """How long a worker waits, before it gives partitions up, for Kafka to acknowledge results. What is not by then is
 computed again by the next worker."""
@@ -65,6 +71,19 @@ class RecordBatches(Schema):  # type: ignore[misc]  # faust has no types
         return message.value
 
 
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
+    """Faust's consumer thread with short fetches.
+
+    aiokafka has one fetch under way per broker, for those partitions of which it holds no records. Held by the broker
+    for the 1.5 s that Faust asks for, a fetch of quiet partitions keeps the busy ones waiting.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     """Faust's consumer, delivering batches and committing by their order of delivery."""
 
@@ -73,12 +92,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
+        self._progress = asyncio.Event()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(
         self,
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  # Faust's signature
     ) -> Mapping[TP, list[Batch]]:
+        if not await self._caught_up():
+            return {}
         fetched = await super()._getmany(active_partitions, timeout)
         batches: dict[TP, list[Batch]] = {}
         for tp, records in fetched.items():
@@ -87,6 +112,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             if fresh:
                 batches[tp] = [Batch(tp, fresh)]
         return batches
+
+    async def _caught_up(self) -> bool:
+        """Wait until the agents have finished what they were given; False where a rebalance comes in between.
+
+        While they work, records gather in the client, and the next batches are the larger: few under load, many and
+        small when quiet. This is all the flow control there is. Faust's own (`on_buffer_full`) stops fetching from one
+        partition after the other, and when it has stopped all of them, sleeps a second.
+        """
+        while self.flow_active and any(not m.acked for messages in self._delivered.values() for m in messages):
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.wait(), timeout=FLOW_CHECK_S)
+        return bool(self.flow_active)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """No partition is ever left out of a fetch; see `_caught_up`."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing was left out, so nothing needs taking up again."""
 
     def _to_message(self, tp: TP, record: Batch) -> ConsumerMessage:
         newest = record.records[-1]
@@ -114,6 +158,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             return False
         message.acked = True
         self._unacked_messages.discard(message)
+        self._progress.set()
         self._n_acked += 1
         notify(self._waiting_for_ack)
         return True

@@ -22,6 +22,7 @@ def generate(into: Path) -> None:
         "protoc",
         f"--proto_path={ROOT}",
         f"--proto_path={files('grpc_tools') / '_proto'}",
+        f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
         f"--python_out={into}",
         f"--mypy_out={into}",
         *protos,

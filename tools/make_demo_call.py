@@ -34,19 +34,19 @@ class Line:
 CUSTOMER, AGENT = 0, 1
 LINES = (
     Line(AGENT, 0.6, 38, 155, 0.30, "Good morning, Northwind Energy, this is Sam. How can I help you?"),
-    Line(CUSTOMER, 0.5, 48, 160, 0.28, "Hello. I am calling about my bill for October. It seems rather high to me."),
+    Line(CUSTOMER, 0.5, 72, 160, 0.28, "Hello. I am calling about my bill for October. It seems rather high to me."),
     Line(AGENT, 0.4, 38, 155, 0.30, "I am sorry to hear that. May I have your customer number, please?"),
-    Line(CUSTOMER, 0.6, 48, 155, 0.28, "Yes, one moment. It is four, seven, two, nine, one."),
+    Line(CUSTOMER, 0.6, 72, 155, 0.28, "Yes, one moment. It is four, seven, two, nine, one."),
     Line(AGENT, 0.5, 38, 155, 0.30, "Thank you. I can see the bill. There was a reading at the end of the month, and"),
-    Line(CUSTOMER, -0.9, 66, 195, 0.55, "But nobody came to read the meter! I was at home the whole week!"),
+    Line(CUSTOMER, -0.9, 84, 195, 0.55, "But nobody came to read the meter! I was at home the whole week!"),
     Line(AGENT, 0.3, 38, 155, 0.30, "I understand. It may have been an estimate, in that case."),
-    Line(CUSTOMER, 0.2, 75, 215, 0.70, "An estimate? It is three times what I paid last year! I have called twice!"),
+    Line(CUSTOMER, 0.2, 95, 215, 0.70, "An estimate? It is three times what I paid last year! I have called twice!"),
     Line(AGENT, -0.5, 36, 150, 0.30, "You are right, and I apologise. Let me correct that for you now."),
-    Line(CUSTOMER, 0.5, 70, 205, 0.62, "And I am not going to pay a reminder fee for your mistake, either!"),
+    Line(CUSTOMER, 0.5, 90, 205, 0.62, "And I am not going to pay a reminder fee for your mistake, either!"),
     Line(AGENT, 0.4, 36, 145, 0.28, "You will not have to. The fee is cancelled, and a new bill will be sent today."),
-    Line(CUSTOMER, 0.9, 52, 165, 0.34, "Oh. Well, thank you. That is what I wanted to hear."),
+    Line(CUSTOMER, 0.9, 74, 165, 0.34, "Oh. Well, thank you. That is what I wanted to hear."),
     Line(AGENT, 0.5, 38, 150, 0.28, "Is there anything else I can do for you?"),
-    Line(CUSTOMER, 0.5, 48, 155, 0.28, "No, that is all. Thank you for your help, Sam. Goodbye."),
+    Line(CUSTOMER, 0.5, 72, 155, 0.28, "No, that is all. Thank you for your help, Sam. Goodbye."),
     Line(AGENT, 0.4, 38, 150, 0.28, "Thank you for calling. Goodbye."),
 )
 

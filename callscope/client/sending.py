@@ -84,6 +84,7 @@ async def send(
                 await listener
             finally:
                 listener.cancel()
+                await asyncio.gather(listener, return_exceptions=True)
     except ConnectionClosed as closed:
         raise SendRefused(_why(closed, gateway)) from closed
     except OSError as error:

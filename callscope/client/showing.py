@@ -76,6 +76,7 @@ async def send_and_show(
                         bar.console.print(escape(line))
             finally:
                 sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
     for line in tally.lines():
         console.print(line)
     return tally
@@ -87,12 +88,15 @@ async def _until_settled(
     """Messages until all audio is sent and `SETTLE_S` have passed without one."""
     while True:
         coming = asyncio.ensure_future(anext(messages))
-        if not sending.done():
-            await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
-        if not coming.done():
-            await sending  # raises what went wrong with it
-            await asyncio.wait({coming}, timeout=SETTLE_S)
-        if not coming.done():
+        try:
+            if not sending.done():
+                await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                await sending  # raises what went wrong with it
+                await asyncio.wait({coming}, timeout=SETTLE_S)
+            if not coming.done():
+                return
+            message = await coming
+        finally:
             coming.cancel()
-            return
-        yield await coming
+        yield message

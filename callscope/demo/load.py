@@ -95,4 +95,5 @@ async def run(
         await asyncio.sleep(SETTLE_S)
     finally:
         listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
     return Load(legs, seconds, tally, max(state.sent_s - state.published_s for state in sent.values()))

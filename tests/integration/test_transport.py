@@ -54,7 +54,6 @@ async def worker(
         group,
         broker=f"callscope://{kafka.kafka}",
         consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=4,
         broker_commit_interval=0.2,
         topic_allow_declare=False,
         topic_disable_leader=True,

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+
+from callscope.config import load
+from processors.app import build_pipeline
+from processors.records import AudioFrame, Envelope, FeatureWindow, Ledger, StreamId, WindowKind
+from tests.signals import hush, join, voice
+
+SECOND_NS = 1_000_000_000
+
+
+def frames(stream: StreamId, seconds: float, *, last: bool = True, arrived_ns: int = SECOND_NS) -> list[Envelope]:
+    audio = join(hush(0.5), voice(seconds), hush(0.5))
+    cut = [audio[i : i + 320] for i in range(0, len(audio) - 319, 320)]
+    return [
+        Envelope(
+            AudioFrame(stream, n, n * 320, pcm, last=last and n == len(cut) - 1),
+            Ledger(arrived_ns=arrived_ns + n * 20_000_000),
+        )
+        for n, pcm in enumerate(cut)
+    ]
+
+
+def test_a_finished_stream_leaves_nothing_behind() -> None:
+    pipeline = build_pipeline(load())
+    results = pipeline(frames(StreamId("c", "customer"), 3.0))
+    assert any(isinstance(envelope.record, FeatureWindow) for envelope in results)
+    assert len(pipeline.detect) == len(pipeline.extract) == len(pipeline.infer) == 0
+
+
+def test_the_end_of_a_stream_is_told_to_every_stage() -> None:
+    pipeline = build_pipeline(load())
+    results = [envelope.record for envelope in pipeline(frames(StreamId("c", "customer"), 1.0))]
+    ends = [r for r in results if isinstance(r, FeatureWindow) and r.kind is WindowKind.STREAM_END]
+    assert len(ends) == 1
+
+
+def test_a_stream_that_falls_silent_without_an_end_is_ended_by_the_others_time() -> None:
+    pipeline = build_pipeline(load())
+    pipeline(frames(StreamId("lost", "customer"), 1.0, last=False))
+    assert len(pipeline.detect) == 1
+    idle_ns = int(load().processors.idle_stream_s * 1e9)
+    pipeline(frames(StreamId("other", "customer"), 1.0, last=False, arrived_ns=idle_ns + 3 * SECOND_NS))
+    assert len(pipeline.detect) == 1, "only the other one is left"
+
+
+def test_streams_of_partitions_that_were_given_up_are_forgotten() -> None:
+    pipeline = build_pipeline(load())
+    for call in ("a", "b"):
+        pipeline(frames(StreamId(call, "customer"), 2.0, last=False))
+    for step in (pipeline.detect, pipeline.extract, pipeline.infer):
+        step.drop(lambda stream: stream.call_id == "a")
+    assert len(pipeline.detect) == 1
+
+
+def test_a_result_carries_the_ledger_of_the_audio_that_brought_it_about() -> None:
+    clock = iter(range(10 * SECOND_NS, 20 * SECOND_NS, 1000))
+    pipeline = build_pipeline(load(), lambda: next(clock))
+    sent = frames(StreamId("c", "customer"), 2.0)
+    arrivals = {envelope.ledger.arrived_ns for envelope in sent}
+    for envelope in pipeline(sent):
+        assert envelope.ledger.arrived_ns in arrivals
+        assert envelope.ledger.detected_ns >= 10 * SECOND_NS
+        if isinstance(envelope.record, FeatureWindow) and envelope.record.kind is not WindowKind.STREAM_END:
+            assert envelope.ledger.extracted_ns > envelope.ledger.detected_ns
+
+
+def test_silence_makes_no_speech() -> None:
+    pipeline = build_pipeline(load())
+    stream = StreamId("c", "customer")
+    silence = [Envelope(AudioFrame(stream, n, n * 320, np.zeros(320, np.int16))) for n in range(100)]
+    assert not any(isinstance(envelope.record, FeatureWindow) for envelope in pipeline(silence))
