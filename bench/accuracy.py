@@ -343,7 +343,7 @@ def main() -> None:
         raise SystemExit(f"{options.folder} has no WAV file with a label file (.rttm, .csv, .txt, .lab) of its name")
     compared = judges(config)
     scores = {(band, lost, name): Score() for band in BAND for lost in LOST for name in compared}
-    console = Console()
+    console = Console(width=max(110, Console().width))
     for recording in track(recordings, "Judging", console=Console(stderr=True)):
         for band, through in BAND.items():
             pcm = through(recording.pcm)

@@ -14,7 +14,7 @@ import importlib
 from rich.console import Console
 from rich.table import Table
 
-SECTIONS = ("detect", "extract")
+SECTIONS = ("detect", "extract", "infer")
 
 
 def main() -> None:

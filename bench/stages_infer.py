@@ -1,11 +1,11 @@
 """What infer costs: CPU milliseconds per second of audio and stream, by how many windows come together.
 
-Run `python -m bench.stages_infer [streams] [seconds]`. Every stream speaks all the time: ten windows a second and an
-utterance every three seconds, its baseline known. Kafka, Protobuf and the stages before are not in it.
+Every stream speaks all the time: ten windows a second and an utterance every three seconds, its baseline known. Kafka,
+Protobuf and the stages before are not in it.
 """
 
-import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from processors.streams import InferStreams
 
 RATE_HZ = 16_000
 WINDOWS_HZ, UTTERANCE_S = 10, 3
+WARM_UP_S = 3 * UTTERANCE_S
+"""Until every baseline is known."""
 LLD = np.zeros((10, 25), np.float32)
 
 
@@ -68,7 +70,7 @@ def cost_ms(hops: list[list[Envelope]], together: int, streams: int, names: list
     """CPU per second of audio and stream, when so many windows come in one batch."""
     models = load_models(names)
     infer = InferStreams(Infer(models, Policy(), InferConfig().max_batch), time.time_ns)
-    warm = 3 * UTTERANCE_S * WINDOWS_HZ  # until every baseline is known
+    warm = WARM_UP_S * WINDOWS_HZ
     began = 0.0
     for number, envelopes in enumerate(hops):
         if number == warm:
@@ -79,19 +81,10 @@ def cost_ms(hops: list[list[Envelope]], together: int, streams: int, names: list
     return (time.process_time() - began) * 1e3 / seconds / streams
 
 
-def main() -> None:
-    """Print the table."""
-    streams = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 60
+def measure(streams: int, seconds: int) -> Iterator[tuple[str, float]]:
+    """The stage with the default models and with all that are shipped, by how many windows come together."""
     every = sorted(path.parent.name for path in SHIPPED.glob("*/CARD.md") if (path.parent / "model.toml").exists())
-    hops = spoken(streams, seconds)
-    print(f"{streams} streams, {seconds} s; CPU ms per second of audio and stream\n")
-    print("| windows in a batch | default models | all shipped models |")
-    print("| --- | --- | --- |")
+    hops = spoken(streams, seconds + WARM_UP_S)
     for together in (1, 4, streams):
-        default = cost_ms(hops, together, streams, list(InferConfig().enabled))
-        print(f"| {together} | {default:.2f} | {cost_ms(hops, together, streams, every):.2f} |")
-
-
-if __name__ == "__main__":
-    main()
+        for which, names in (("default", list(InferConfig().enabled)), ("all shipped", every)):
+            yield f"{which} models, {together} windows in a batch", cost_ms(hops, together, streams, names)
