@@ -1,7 +1,8 @@
 """How well each detector finds speech, on any folder of labelled recordings.
 
 Run `make bench-accuracy DATA=folder`. Labels lie beside each WAV under its name: `.rttm` (SPEAKER lines), `.csv`
-(start, end in seconds), or Audacity's `.txt` and `.lab` (start, end, anything). Recordings without labels are left out.
+(start, end in seconds), Audacity's `.txt` and `.lab` (start, end, anything), or the `.scv` of the TEN-VAD test set
+(name, then start, end, 0 or 1, over and over). Recordings without labels are left out.
 
 Frames of 10 ms; a frame is speech if its middle is labelled so, and frames that were lost are not counted.
 
@@ -65,6 +66,10 @@ class Recording:
 
 def read_spans(path: Path) -> tuple[Span, ...]:
     """Where speech is, seconds, in order and without overlap."""
+    if path.suffix == ".scv":
+        cells = path.read_text("utf-8").split(",")[1:]
+        stretches = zip(cells[::3], cells[1::3], cells[2::3], strict=True)
+        return merge([(float(start), float(end)) for start, end, label in stretches if int(label)], 0.0)
     spans = []
     for line in path.read_text("utf-8").splitlines():
         cells = re.split(r"[,;\s]+", line.strip())
@@ -95,7 +100,7 @@ def merge(spans: Iterable[Span], bridged_s: float) -> tuple[Span, ...]:
 def read_folder(folder: Path) -> Iterator[Recording]:
     """Every WAV below the folder that has labels."""
     for path in sorted(folder.rglob("*.wav")):
-        labels = [path.with_suffix(suffix) for suffix in (".rttm", ".csv", ".txt", ".lab")]
+        labels = [path.with_suffix(suffix) for suffix in (".rttm", ".csv", ".scv", ".txt", ".lab")]
         found = [label for label in labels if label.exists()]
         if not found:
             continue

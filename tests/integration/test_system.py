@@ -9,7 +9,6 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import opensmile
 import pytest
 from websockets.asyncio.client import connect
 
@@ -27,9 +26,12 @@ from callscope.topics import (
     VOICE_SPEECH,
     partition_of,
 )
+from processors.stages.engine import HOP_SAMPLES
 from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.features_pb2 import FeatureWindow
 from tests.integration.records import Stored, read_call, read_when
+from tests.processors import reference
+from tests.processors.reference import Window
 
 pytestmark = pytest.mark.integration
 
@@ -80,9 +82,10 @@ async def test_both_legs_appear_and_take_turns(fused: System, demo_call: Recordi
     } <= kinds
 
 
-async def test_descriptors_equal_batch_opensmile_bit_for_bit(
+async def test_features_equal_batch_opensmile(
     fused: System, kafka: Settings, demo_call: Recording, call_id: str
 ) -> None:
+    """Descriptors and utterance functionals bit for bit; functionals of windows, which are our own, to 1e-4."""
     await send_call(fused, demo_call, call_id)
     features = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
     speech = await read_when(kafka, VOICE_SPEECH, call_id, speech_ended)
@@ -92,27 +95,31 @@ async def test_descriptors_equal_batch_opensmile_bit_for_bit(
         if not record.message.stream_ended:
             audio[record.message.leg, record.message.segment].append(record.message.pcm)
     rows: dict[tuple[str, int], list[Any]] = defaultdict(list)
-    functionals: dict[tuple[str, int], Any] = {}
+    utterances: dict[tuple[str, int], Any] = {}
+    windows: dict[tuple[str, int], dict[Window, Any]] = defaultdict(dict)
     for record in features:
-        message = record.message
+        message, segment = record.message, (record.message.leg, record.message.segment)
         if message.kind == FeatureWindow.STREAM_END:
             continue
-        lld = np.array(message.lld, np.float32).reshape(-1, 25)
-        assert message.lld_first == sum(map(len, rows[message.leg, message.segment])), "each row comes once, in order"
-        rows[message.leg, message.segment].append(lld)
+        assert message.lld_first == sum(map(len, rows[segment])), "each row comes once, in order"
+        rows[segment].append(np.array(message.lld, np.float32).reshape(-1, 25))
+        functionals = np.array(message.functionals, np.float32)
         if message.kind == FeatureWindow.UTTERANCE:
-            functionals[message.leg, message.segment] = np.array(message.functionals, np.float32)
+            utterances[segment] = functionals
+        else:
+            first = (message.start - message.segment) // HOP_SAMPLES
+            windows[segment][first, first + message.duration // HOP_SAMPLES] = functionals
 
-    descriptors = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.LowLevelDescriptors)
-    summary = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-    assert set(rows) == set(audio) == set(functionals)
-    assert len(audio) >= 5
+    assert set(rows) == set(audio) == set(utterances)
+    assert len(audio) >= 5 and len(windows) >= 4
     for segment, chunks in audio.items():
-        pcm = np.frombuffer(b"".join(chunks), "<i2").astype(np.float32) / 32768
-        expected = descriptors.process_signal(pcm, 16_000).to_numpy(np.float32)
-        assert np.array_equal(np.concatenate(rows[segment]), expected), segment
-        expected = summary.process_signal(pcm, 16_000).to_numpy(np.float32)[0]
-        assert np.array_equal(functionals[segment], expected), segment
+        pcm = np.frombuffer(b"".join(chunks), "<i2")
+        llds, functionals = reference.batch(pcm)
+        assert np.array_equal(np.concatenate(rows[segment]), llds), segment
+        assert np.array_equal(utterances[segment], functionals), segment
+        if spans := list(windows[segment]):
+            ours = np.stack(list(windows[segment].values()))
+            reference.assert_same_functionals(ours, reference.functionals_of(pcm, spans), spans)
 
 
 async def test_keys_headers_and_partitions_are_as_designed(
