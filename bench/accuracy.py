@@ -35,8 +35,9 @@ from rich.progress import track
 from rich.table import Table
 
 from callscope.config import Detect as DetectConfig
+from callscope.streams import StreamId
 from ingest.audio import g711
-from processors.records import FRAME_SAMPLES, RATE_HZ, ActivityKind, AudioFrame, Pcm, StreamId, VoiceActivity
+from processors.records import FRAME_SAMPLES, RATE_HZ, ActivityKind, AudioFrame, Pcm, VoiceActivity
 from processors.stages.detect import Detect
 from processors.stages.detectors import Detector, EnergyDetector, SileroDetector, WebRtcDetector
 from processors.stages.detectors.silero import FILES, FOLDER, SileroModel

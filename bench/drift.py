@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from callscope.config import Detect as DetectConfig
-from processors.records import FRAME_SAMPLES, RATE_HZ, ActivityKind, AudioFrame, Envelope, Pcm, StreamId, VoiceActivity
+from callscope.streams import StreamId
+from processors.records import FRAME_SAMPLES, RATE_HZ, ActivityKind, AudioFrame, Envelope, Pcm, VoiceActivity
 from processors.stages.detect import Detect
 from processors.streams import DetectStreams
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import soundfile
 
 from callscope.config import Extract as ExtractConfig
-from processors.records import FeatureWindow, SpeechFrame, StreamId
+from callscope.streams import StreamId
+from processors.records import FeatureWindow, SpeechFrame
 from processors.stages.extract import Extract
 from processors.stages.opensmile_engine import OpenSmilePool
 

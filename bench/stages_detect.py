@@ -13,7 +13,8 @@ import soxr
 import callscope.demo
 from callscope.config import Detect as DetectConfig
 from callscope.config import DetectorName
-from processors.records import RATE_HZ, AudioFrame, Envelope, Ledger, Pcm, StreamId
+from callscope.streams import StreamId
+from processors.records import RATE_HZ, AudioFrame, Envelope, Ledger, Pcm
 from processors.stages.detect import Detect
 from processors.streams import DetectStreams
 

@@ -16,7 +16,8 @@ import soxr
 import callscope.demo
 from callscope.config import Detect as DetectConfig
 from callscope.config import Extract as ExtractConfig
-from processors.records import RATE_HZ, AudioFrame, Envelope, Pcm, SpeechFrame, StreamId
+from callscope.streams import StreamId
+from processors.records import RATE_HZ, AudioFrame, Envelope, Pcm, SpeechFrame
 from processors.stages.detect import Detect
 from processors.stages.engine import EngineFactory
 from processors.stages.extract import Extract

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from callscope.config import Infer as InferConfig
-from processors.records import Envelope, FeatureWindow, StreamId, VoiceSummary, WindowKind
+from callscope.streams import StreamId
+from processors.records import Envelope, FeatureWindow, VoiceSummary, WindowKind
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import SHIPPED, load_models
 from processors.streams import InferStreams

@@ -9,12 +9,13 @@ from typing import Final
 from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.errors import BadAudio, NotPublished, StreamExists, TooManyStreams
+from callscope.streams import StreamId
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
 from ingest.delivery import Delivery
 from ingest.protocols.events import Consented, Opened
 from ingest.publisher import CallHappening, Publisher
-from ingest.session import AudioRecord, Session, StreamId
+from ingest.session import AudioRecord, Session
 from schemas.v1.events_pb2 import CallEvent
 
 _SLICE_S: Final = 0.5

@@ -8,22 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from callscope.streams import StreamId
 from ingest.audio.framing import FRAME_SAMPLES
 
 RECORD_SAMPLES: Final = 3 * FRAME_SAMPLES
 """The longest record: 60 ms. Longer ones would make a worker wait for audio that is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamId:
-    """One leg of one call."""
-
-    call_id: str
-    leg: str
-
-    def __str__(self) -> str:
-        """`<call id>/<leg>`: the Kafka key."""
-        return f"{self.call_id}/{self.leg}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from prometheus_client import start_http_server
 
 from callscope import clock, kafka, telemetry
 from callscope.config import Settings
+from callscope.streams import StreamId
 from callscope.topics import partition_of
 from processors import topology
 from processors.consent_reader import ConsentReader
 from processors.gathering import Gathering
 from processors.outbox import Outbox
-from processors.records import Consent, StreamId
+from processors.records import Consent
 from processors.stages.detect import Detect
 from processors.stages.detectors import load_detectors
 from processors.stages.extract import Extract

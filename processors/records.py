@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from callscope.streams import StreamId
 from processors.stages.baseline import Baseline
 
 RATE_HZ = 16_000
@@ -21,18 +22,6 @@ FRAME_SAMPLES = 320
 
 Pcm: TypeAlias = NDArray[np.int16]
 """Mono signed 16-bit samples at `RATE_HZ`, shape (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamId:
-    """One leg of one call."""
-
-    call_id: str
-    leg: str
-
-    def __str__(self) -> str:
-        """`<call id>/<leg>`: the Kafka key."""
-        return f"{self.call_id}/{self.leg}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

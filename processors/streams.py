@@ -16,6 +16,7 @@ import numpy as np
 
 from callscope import telemetry
 from callscope.errors import FeatureEngineError
+from callscope.streams import StreamId
 from processors.records import (
     NO_FLOATS,
     AudioFrame,
@@ -26,7 +27,6 @@ from processors.records import (
     Ledger,
     Pcm,
     SpeechFrame,
-    StreamId,
     VoiceSummary,
     WindowKind,
 )

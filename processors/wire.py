@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
+from callscope.feature_sets import EGEMAPS_LLDS
+from callscope.streams import StreamId
 from callscope.topics import AUDIO_FRAMES, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS, VOICE_SPEECH, Topic
 from processors.records import (
     ActivityKind,
@@ -20,7 +22,6 @@ from processors.records import (
     Output,
     Record,
     SpeechFrame,
-    StreamId,
     StreamStatistics,
     VoiceActivity,
     VoiceSummary,
@@ -29,7 +30,7 @@ from processors.records import (
 from processors.stages.baseline import Baseline
 from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2, ledger_pb2
 
-LLD_COLUMNS = 25
+LLD_COLUMNS = len(EGEMAPS_LLDS)
 """Low-level descriptors of eGeMAPSv02."""
 
 _NO_AUDIO = np.zeros(0, np.int16)

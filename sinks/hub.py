@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from callscope.feature_sets import LLDS
 from sinks.calls import Calls
-from sinks.feature_sets import LLD_COLUMNS
 from sinks.mailbox import Mailbox
 from sinks.messages import Message, control
 from sinks.subscription import Subscription
@@ -164,7 +164,7 @@ class Hub:
         subscriber.subscription = subscription
         fields: dict[str, Any] = {**subscription.as_json(), "running": self.calls.running(now_ns, subscription)}
         if subscription.lld:
-            fields["lld_columns"] = LLD_COLUMNS
+            fields["lld_columns"] = LLDS
         subscriber.put(Reply(subscription, fields))
 
     def publish(self, message: Message) -> Delivery:

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from callscope.feature_sets import FUNCTIONALS, LLDS
 from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS
 from schemas.v1.activity_pb2 import VoiceActivity
 from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.features_pb2 import FeatureWindow, Moments, StreamStatistics, VoiceSummary
 from schemas.v1.insight_pb2 import Insight
 from schemas.v1.ledger_pb2 import Ledger
-from sinks.feature_sets import FUNCTIONALS, LLD_COLUMNS
 
 TYPES: Final = ("activity", "features", "insight", "call")
 """What a subscriber can ask for; the `type` of every message that stands for a record."""
@@ -207,7 +207,7 @@ def _features(value: bytes) -> Message | None:
             "lld_first": record.lld_first,
         },
         lld=tuple(record.lld),
-        lld_columns=len(LLD_COLUMNS.get(record.feature_set, ())) or len(record.lld),
+        lld_columns=len(LLDS.get(record.feature_set, ())) or len(record.lld),
         functionals=dict(zip(names, record.functionals, strict=False)),
     )
 

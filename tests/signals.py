@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import callscope.demo
-from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Pcm, StreamId
+from callscope.streams import StreamId
+from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Pcm
 
 STREAM = StreamId("call-1", "customer")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
-from ingest.session import StreamId
 
 
 @dataclass(frozen=True, slots=True)

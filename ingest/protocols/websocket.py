@@ -19,10 +19,10 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from callscope.errors import BadHello, BadMessage, IngestError
+from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat, Encoding
 from ingest.audio.resample import RATE_HZ
 from ingest.protocols.events import Audio, Consented, Ended, Event, Opened
-from ingest.session import StreamId
 
 SOURCE: Final = "websocket"
 HELLO_BYTES: Final = 64 * 1024

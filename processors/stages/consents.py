@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from processors.records import Consent, StreamId
+from callscope.streams import StreamId
+from processors.records import Consent
 
 
 class Consents:

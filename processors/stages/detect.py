@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callscope.config import Detect as DetectConfig
+from callscope.streams import StreamId
 from processors.records import (
     RATE_HZ,
     ActivityKind,
     AudioFrame,
     Pcm,
     SpeechFrame,
-    StreamId,
     VoiceActivity,
 )
 from processors.stages.detectors import Detector, DetectorFactory, detector_for

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from processors.records import Pcm, SpeechFrame, StreamId
+from callscope.streams import StreamId
+from processors.records import Pcm, SpeechFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callscope.config import Extract as ExtractConfig
+from callscope.streams import StreamId
 from processors.records import (
     FRAME_SAMPLES,
     NO_FLOATS,
@@ -26,7 +27,6 @@ from processors.records import (
     FeatureWindow,
     Pcm,
     SpeechFrame,
-    StreamId,
     StreamStatistics,
     VoiceSummary,
     WindowKind,

@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from callscope.streams import StreamId
 from callscope.topics import VOICE_FEATURES
 from processors.records import (
     RATE_HZ,
@@ -24,7 +25,6 @@ from processors.records import (
     Output,
     Pcm,
     SpeechFrame,
-    StreamId,
     WindowKind,
 )
 from processors.stages.baseline import Baseline

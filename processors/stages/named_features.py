@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from math import log10
 from typing import TypeAlias
 
+from callscope.feature_sets import EGEMAPS_FUNCTIONALS
 from processors.records import RATE_HZ, FeatureWindow, VoiceSummary
-from processors.stages.functional_names import FUNCTIONAL_NAMES
 
 Feature: TypeAlias = Callable[[FeatureWindow], float | None]
 
@@ -28,7 +28,7 @@ def _loudness_db(window: FeatureWindow) -> float | None:
 NAMED_FEATURES: Mapping[str, Feature] = {
     **{name: _summarised(name) for name in VoiceSummary.__dataclass_fields__},
     "loudness_db": _loudness_db,
-    **{name: _functional(position) for position, name in enumerate(FUNCTIONAL_NAMES)},
+    **{name: _functional(position) for position, name in enumerate(EGEMAPS_FUNCTIONALS)},
 }
 """The fields of `VoiceSummary`; `loudness_db`, 10 log10 of `loudness_mean`; the 88 functionals by openSMILE's names.
 None where the window has no such thing."""

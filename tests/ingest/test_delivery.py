@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callscope.errors import NotPublished
+from callscope.streams import StreamId
 from ingest.delivery import Delivery
-from ingest.session import AudioRecord, StreamId
+from ingest.session import AudioRecord
 
 RECORDS = [AudioRecord(StreamId("c", "l"), seq, seq * 320, bytes(640)) for seq in range(6)]
 

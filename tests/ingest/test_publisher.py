@@ -9,10 +9,11 @@ from confluent_kafka import KafkaError
 from callscope.config import Ingest, Settings, load
 from callscope.errors import KafkaUnreachable, NotPublished
 from callscope.kafka import ensure_topics
+from callscope.streams import StreamId
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
 from ingest.delivery import Delivery
 from ingest.publisher import IN_FLIGHT_RECORDS, CallHappening, KafkaPublisher
-from ingest.session import AudioRecord, StreamId
+from ingest.session import AudioRecord
 from schemas.v1.audio_pb2 import AudioFrame
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.reading import records_of

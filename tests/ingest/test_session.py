@@ -2,8 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callscope.streams import StreamId
 from ingest.audio.framing import FRAME_SAMPLES
-from ingest.session import RECORD_SAMPLES, AudioRecord, Session, StreamId
+from ingest.session import RECORD_SAMPLES, AudioRecord, Session
 
 STREAM = StreamId("call-1", "agent")
 

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from callscope.streams import StreamId
 from processors.records import (
     ActivityKind,
     AudioFrame,
@@ -15,7 +16,6 @@ from processors.records import (
     Ledger,
     Output,
     SpeechFrame,
-    StreamId,
     StreamStatistics,
     VoiceActivity,
     VoiceSummary,

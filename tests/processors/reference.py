@@ -9,8 +9,8 @@ import numpy as np
 import opensmile
 from numpy.typing import NDArray
 
+from callscope.feature_sets import EGEMAPS_FUNCTIONALS
 from processors.records import Pcm
-from processors.stages.functional_names import FUNCTIONAL_NAMES
 
 Floats = NDArray[np.float32]
 Window = tuple[int, int]
@@ -43,7 +43,7 @@ def functionals_of(pcm: Pcm, windows: list[Window]) -> Floats:
             options={"frameModeFunctionalsConf": str(conf)},
         )
         values: Floats = smile.process_signal(pcm.astype(np.float32) / 32_768, 16_000).to_numpy(np.float32)
-    assert tuple(smile.column_names) == FUNCTIONAL_NAMES
+    assert tuple(smile.column_names) == EGEMAPS_FUNCTIONALS
     return values
 
 
@@ -51,5 +51,5 @@ def assert_same_functionals(ours: Floats, theirs: Floats, windows: list[Window])
     """To within 1e-4 relative; there are no exceptions."""
     off = ~np.isclose(ours, theirs, rtol=1e-4, atol=0)
     assert not off.any(), [
-        (windows[w], FUNCTIONAL_NAMES[f], ours[w, f], theirs[w, f]) for w, f in np.argwhere(off)[:10].tolist()
+        (windows[w], EGEMAPS_FUNCTIONALS[f], ours[w, f], theirs[w, f]) for w, f in np.argwhere(off)[:10].tolist()
     ]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callscope.config import Detect as DetectConfig
-from processors.records import AudioFrame, Envelope, Ledger, SpeechFrame, StreamId, VoiceActivity
+from callscope.streams import StreamId
+from processors.records import AudioFrame, Envelope, Ledger, SpeechFrame, VoiceActivity
 from processors.stages.detect import Detect
 from processors.streams import DetectStreams
 from tests.signals import demo_leg

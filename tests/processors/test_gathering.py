@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 from faust.types import TP
 
+from callscope.streams import StreamId
 from processors.gathering import Gathering, shares
-from processors.records import Envelope, Insight, StreamId
+from processors.records import Envelope, Insight
 from processors.transport import Batch
 
 

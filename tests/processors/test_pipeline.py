@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callscope.config import load
+from callscope.streams import StreamId
 from processors import wire
 from processors.app import build_pipeline
-from processors.records import FRAME_SAMPLES, AudioFrame, Envelope, SpeechFrame, StreamId
+from processors.records import FRAME_SAMPLES, AudioFrame, Envelope, SpeechFrame
 from processors.topology import Pipeline, Step
 from tests.signals import demo_leg
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from callscope.config import load
+from callscope.streams import StreamId
 from processors.app import build_pipeline
-from processors.records import AudioFrame, Envelope, FeatureWindow, Ledger, StreamId, WindowKind
+from processors.records import AudioFrame, Envelope, FeatureWindow, Ledger, WindowKind
 from tests.signals import hush, join, voice
 
 SECOND_NS = 1_000_000_000

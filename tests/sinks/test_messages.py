@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callscope.feature_sets import FUNCTIONALS, LLDS
 from callscope.topics import CALL_EVENTS, TOPICS, VOICE_ACTIVITY, VOICE_FEATURES
 from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.features_pb2 import FeatureWindow
-from sinks.feature_sets import FUNCTIONALS, LLD_COLUMNS
 from sinks.messages import RESULT_TOPICS, TYPES, Undecodable, message_of
 from tests.sinks import records
 
@@ -97,7 +97,7 @@ def test_functionals_are_named_and_only_there_when_asked_for() -> None:
 
 def test_names_are_those_of_opensmile() -> None:
     for level, names in (
-        (opensmile.FeatureLevel.LowLevelDescriptors, LLD_COLUMNS),
+        (opensmile.FeatureLevel.LowLevelDescriptors, LLDS),
         (opensmile.FeatureLevel.Functionals, FUNCTIONALS),
     ):
         smile = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=level)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callscope.errors import BadAudio, BadHello, BadMessage, IngestError, NotPublished, StreamExists, TooManyStreams
+from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
 from ingest.protocols.events import Audio, Consented, Ended, Opened
 from ingest.protocols.websocket import WebSocketProtocol, close_reason, error_code, error_message
-from ingest.session import StreamId
 
 HELLO: dict[str, Any] = {
     "type": "hello",

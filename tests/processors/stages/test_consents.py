@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.records import Consent, StreamId
+from callscope.streams import StreamId
+from processors.records import Consent
 from processors.stages.consents import Consents
 
 CUSTOMER, AGENT = StreamId("call", "customer"), StreamId("call", "agent")

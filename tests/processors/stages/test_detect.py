@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from callscope.config import Detect as DetectConfig
 from callscope.config import DetectorName
-from processors.records import ActivityKind, AudioFrame, Pcm, SpeechFrame, StreamId, VoiceActivity
+from callscope.streams import StreamId
+from processors.records import ActivityKind, AudioFrame, Pcm, SpeechFrame, VoiceActivity
 from processors.stages.detect import Detect
 from tests.signals import STREAM, cuts, demo_leg, hush, join, records
 

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.records import SpeechFrame, StreamId
+from callscope.streams import StreamId
+from processors.records import SpeechFrame
 from processors.stages.excerpts import Excerpt, Excerpts
 
 STREAM = StreamId("call", "customer")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callscope.config import Extract as ExtractConfig
+from callscope.feature_sets import EGEMAPS_FUNCTIONALS
 from processors.records import FeatureWindow, Pcm, SpeechFrame, StreamStatistics, WindowKind
 from processors.stages.extract import Extract
-from processors.stages.functional_names import FUNCTIONAL_NAMES
 from processors.stages.opensmile_engine import OpenSmilePool
 from tests.processors.reference import Floats, Window, assert_same_functionals, batch, functionals_of
 from tests.signals import STREAM, cuts, hush, join, records, voice
@@ -302,7 +302,7 @@ def test_the_pitch_of_a_voice_is_found() -> None:
 
 def test_a_window_says_the_same_in_its_summary_and_its_functionals() -> None:
     at = {
-        name: FUNCTIONAL_NAMES.index(f"{name}_amean")
+        name: EGEMAPS_FUNCTIONALS.index(f"{name}_amean")
         for name in (
             "F0semitoneFrom27.5Hz_sma3nz",
             "loudness_sma3",

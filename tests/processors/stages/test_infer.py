@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callscope.config import Infer as InferConfig
+from callscope.streams import StreamId
 from processors.records import (
     NO_FLOATS,
     Consent,
@@ -19,7 +20,6 @@ from processors.records import (
     Insight,
     Pcm,
     SpeechFrame,
-    StreamId,
     VoiceSummary,
     WindowKind,
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from callscope.errors import ModelError
-from processors.stages.functional_names import FUNCTIONAL_NAMES
+from callscope.feature_sets import EGEMAPS_FUNCTIONALS
 from processors.stages.model import SHIPPED, Model, load_models
 from tools import build_models
 
@@ -205,7 +205,7 @@ def test_the_features_are_in_the_order_the_tool_builds_for() -> None:
     assert AROUSAL.manifest.input.features == activation
     assert Model(SHIPPED / "stress").manifest.input.features == activation + departure
     assert Model(SHIPPED / "voice-quality").manifest.input.features == departure
-    assert Model(SHIPPED / "emotion").manifest.input.features == FUNCTIONAL_NAMES
+    assert Model(SHIPPED / "emotion").manifest.input.features == EGEMAPS_FUNCTIONALS
 
 
 def test_stress_is_the_formula_of_its_card() -> None:

@@ -4,21 +4,20 @@ import numpy as np
 import opensmile
 import pytest
 
-from processors.stages.functional_names import FUNCTIONAL_NAMES
+from callscope.feature_sets import EGEMAPS_FUNCTIONALS
 from processors.stages.named_features import NAMED_FEATURES, voiced_s
-from sinks.feature_sets import FUNCTIONALS
 from tests.processors.stages.test_infer import utterance, window
 
 
 def test_the_functionals_have_openSMILEs_names_in_its_order() -> None:
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-    assert tuple(smile.feature_names) == FUNCTIONAL_NAMES == FUNCTIONALS["eGeMAPSv02"]
+    assert tuple(smile.feature_names) == EGEMAPS_FUNCTIONALS
 
 
 def test_every_functional_is_a_named_feature() -> None:
     spoken = utterance(0)
-    assert [NAMED_FEATURES[name](spoken) for name in FUNCTIONAL_NAMES] == spoken.functionals.tolist()
-    assert {NAMED_FEATURES[name](window()) for name in FUNCTIONAL_NAMES} == {None}
+    assert [NAMED_FEATURES[name](spoken) for name in EGEMAPS_FUNCTIONALS] == spoken.functionals.tolist()
+    assert {NAMED_FEATURES[name](window()) for name in EGEMAPS_FUNCTIONALS} == {None}
 
 
 def test_the_fields_of_the_summary_are_named_features() -> None:

@@ -1,8 +1,37 @@
-"""Names of the 88 functionals of eGeMAPSv02, as openSMILE has them and in its order."""
+"""What `FeatureWindow.feature_set` stands for: names and order of its descriptors and functionals."""
 
 from typing import Final
 
-FUNCTIONAL_NAMES: Final[tuple[str, ...]] = (
+EGEMAPS_LLDS: Final[tuple[str, ...]] = (
+    "Loudness_sma3",
+    "alphaRatio_sma3",
+    "hammarbergIndex_sma3",
+    "slope0-500_sma3",
+    "slope500-1500_sma3",
+    "spectralFlux_sma3",
+    "mfcc1_sma3",
+    "mfcc2_sma3",
+    "mfcc3_sma3",
+    "mfcc4_sma3",
+    "F0semitoneFrom27.5Hz_sma3nz",
+    "jitterLocal_sma3nz",
+    "shimmerLocaldB_sma3nz",
+    "HNRdBACF_sma3nz",
+    "logRelF0-H1-H2_sma3nz",
+    "logRelF0-H1-A3_sma3nz",
+    "F1frequency_sma3nz",
+    "F1bandwidth_sma3nz",
+    "F1amplitudeLogRelF0_sma3nz",
+    "F2frequency_sma3nz",
+    "F2bandwidth_sma3nz",
+    "F2amplitudeLogRelF0_sma3nz",
+    "F3frequency_sma3nz",
+    "F3bandwidth_sma3nz",
+    "F3amplitudeLogRelF0_sma3nz",
+)
+"""The 25 low-level descriptors of eGeMAPSv02, in the order of `FeatureWindow.lld`, as openSMILE 3 has them."""
+
+EGEMAPS_FUNCTIONALS: Final[tuple[str, ...]] = (
     "F0semitoneFrom27.5Hz_sma3nz_amean",
     "F0semitoneFrom27.5Hz_sma3nz_stddevNorm",
     "F0semitoneFrom27.5Hz_sma3nz_percentile20.0",
@@ -92,4 +121,9 @@ FUNCTIONAL_NAMES: Final[tuple[str, ...]] = (
     "StddevUnvoicedSegmentLength",
     "equivalentSoundLevel_dBp",
 )
-"""In the order of `FeatureWindow.functionals`."""
+"""Its 88 functionals, in the order of `FeatureWindow.functionals`."""
+
+LLDS: Final = {"eGeMAPSv02": EGEMAPS_LLDS}
+"""Feature set → its descriptors."""
+FUNCTIONALS: Final = {"eGeMAPSv02": EGEMAPS_FUNCTIONALS}
+"""Feature set → its functionals."""
