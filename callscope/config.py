@@ -143,10 +143,6 @@ class Infer(_Section):
 class Processors(_Section):
     """The worker."""
 
-    wiring: Literal["fused", "chained"] = "fused"
-    stages: tuple[Literal["detect", "extract", "infer"], ...] = Field(
-        ("detect", "extract", "infer"), description="chained: which stages this process runs"
-    )
     group: str = "callscope"
     metrics_port: int | None = Field(None, ge=1, le=65_535, description="Prometheus, on loopback; None: not served")
     metrics_host: str = "127.0.0.1"

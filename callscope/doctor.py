@@ -122,7 +122,7 @@ def _disk(settings: Settings) -> Finding:
     return Finding(
         "Disk",
         free > 2 * GIB,
-        f"{free / GIB:.0f} GiB free for {settings.broker.data_dir}; a leg takes about 0.17 GB an hour",
+        f"{free / GIB:.0f} GiB free for {settings.broker.data_dir}; a leg takes about 0.23 GB an hour",
         "Make room, or put the data elsewhere with CALLSCOPE_BROKER__DATA_DIR.",
     )
 
