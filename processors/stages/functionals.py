@@ -17,6 +17,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from callscope.feature_sets import EGEMAPS_LLDS
 from processors.stages.functionals_contour import percentiles, slopes, voiced_and_unvoiced_runs
 from processors.stages.recent_rows import PrefixSums, RecentRows
 
@@ -25,22 +26,7 @@ FUNCTIONAL_COUNT = 88
 _PITCH = "F0semitoneFrom27.5Hz_sma3nz"
 _LOUDNESS = "Loudness_sma3"
 _OF_ALL_ROWS = ("spectralFlux_sma3", "mfcc1_sma3", "mfcc2_sma3", "mfcc3_sma3", "mfcc4_sma3")
-_VOICE_QUALITY = (
-    "jitterLocal_sma3nz",
-    "shimmerLocaldB_sma3nz",
-    "HNRdBACF_sma3nz",
-    "logRelF0-H1-H2_sma3nz",
-    "logRelF0-H1-A3_sma3nz",
-    "F1frequency_sma3nz",
-    "F1bandwidth_sma3nz",
-    "F1amplitudeLogRelF0_sma3nz",
-    "F2frequency_sma3nz",
-    "F2bandwidth_sma3nz",
-    "F2amplitudeLogRelF0_sma3nz",
-    "F3frequency_sma3nz",
-    "F3bandwidth_sma3nz",
-    "F3amplitudeLogRelF0_sma3nz",
-)
+_VOICE_QUALITY = EGEMAPS_LLDS[EGEMAPS_LLDS.index("jitterLocal_sma3nz") :]
 _VOICED = (
     "alphaRatioV_sma3nz",
     "hammarbergIndexV_sma3nz",
