@@ -117,6 +117,7 @@ def _kafka_streams(stages: Stages) -> Sequence[str]:
 CONTENDERS: Final = (
     Contender("plain-faust", "Faust, `await topic.send`", _worker("plain-faust"), 2, ("unpaced",)),
     Contender("callscope", "Callscope: Faust on record batches", _worker("callscope"), 2),
+    Contender("callscope-one", "The same, both stages in one process", _worker("callscope"), 1),
     Contender("confluent", "confluent-kafka loops", _worker("confluent"), 2),
     Contender("quixstreams", "quixstreams", _quix, 2, environment={"PYTHONPATH": str(HERE.parent.parent)}),
     Contender("kafka-streams", "Kafka Streams on the JVM", _kafka_streams, 1),
