@@ -51,6 +51,8 @@ def main() -> None:
             if contender.name in absent:
                 continue
             status.update(f"{number} of {len(runs)}: {contender.title}, {rate:,} records/s, {fetching}")
+            if options.json:  # what there is, should a later run end badly
+                options.json.write_text(report.as_json(figures, absent) + "\n")
             try:
                 run = measure(contender, broker, rate, fetching, options.warm_up, options.seconds)
             except (Unavailable, Failed) as error:
