@@ -61,7 +61,8 @@ def main() -> None:
                 continue
             figures.append(run)
             console.print(
-                f"{contender.name} {rate} {fetching}: {run.p50_ms:.0f}/{run.p99_ms:.0f} ms, CPU {run.worker_cpu_s:.1f} "
+                f"{contender.name} {rate} {fetching}: {report.milliseconds(run.p50_ms)}/"
+                f"{report.milliseconds(run.p99_ms)} ms, CPU {run.worker_cpu_s:.1f} "
                 f"+ {run.broker_cpu_s:.1f} s, {run.received:.1%} came out, sent {run.sent_late_s:.2f} s late"
             )
     if options.json:

@@ -90,19 +90,12 @@ def receive(load: Load) -> None:
     sent, arrived = (np.frombuffer(column, np.int64)[warm_up:] for column in (sent_ns, arrived_ns))
     came = arrived > 0
     latency_ms = (arrived[came] - sent[came]) / 1e6
-    p50, p99, worst = np.percentile(latency_ms, [50, 99, 100]) if came.any() else [float("nan")] * 3
-    print(
-        json.dumps(
-            {
-                "received": int(came.sum()),
-                "duplicates": duplicates,
-                "p50_ms": round(float(p50), 1),
-                "p99_ms": round(float(p99), 1),
-                "max_ms": round(float(worst), 1),
-            }
-        ),
-        flush=True,
-    )
+    names = ("p50_ms", "p99_ms", "max_ms")
+    told: dict[str, float | None] = dict.fromkeys(names)
+    if came.any():
+        values = np.percentile(latency_ms, [50, 99, 100])
+        told = {name: round(float(value), 1) for name, value in zip(names, values, strict=True)}
+    print(json.dumps({"received": int(came.sum()), "duplicates": duplicates, **told}), flush=True)
 
 
 if __name__ == "__main__":
