@@ -16,7 +16,6 @@ Registered in the entry-point group `faust.transports`; a broker URL `callscope:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -105,7 +104,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
-        self._progress = asyncio.Event()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -134,9 +132,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         partition after the other, and when it has stopped all of them, sleeps a second.
         """
         while self.flow_active and any(not m.acked for messages in self._delivered.values() for m in messages):
-            self._progress.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), timeout=FLOW_CHECK_S)
+            # What Faust notifies of every message that an agent has finished. `ack` below is not called where Faust
+            # runs its compiled stream iterator, which writes into the consumer by itself.
+            self._waiting_for_ack = self.loop.create_future()
+            await asyncio.wait([self._waiting_for_ack], timeout=FLOW_CHECK_S)
         return bool(self.flow_active)
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -171,7 +170,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             return False
         message.acked = True
         self._unacked_messages.discard(message)
-        self._progress.set()
         self._n_acked += 1
         notify(self._waiting_for_ack)
         return True
@@ -179,6 +177,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def _new_offset(self, tp: TP) -> int | None:
         delivered = self._delivered[tp]
         offset = None
+        self._acked[tp].clear()  # Faust's own list, which only grows where nobody reads it
+        self._acked_index[tp].clear()
         while delivered and delivered[0].acked and delivered[0].value.undelivered == 0:
             offset = delivered.popleft().offset + 1
         return offset
