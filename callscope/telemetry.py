@@ -168,6 +168,11 @@ def consent_noted(call_id: str, leg: str, allowed: bool) -> None:
     _processors.info("analysis %s from now on: %s", "allowed" if allowed else "refused", f"{call_id}/{leg or '*'}")
 
 
+def worker_kafka_trouble(reason: str) -> None:
+    """The client that reads records met trouble, which it mends by itself."""
+    _processors.warning("reading records: %s", reason)
+
+
 def worker_starting(wiring: str) -> None:
     """A worker is about to join its group."""
     _processors.info("worker starting: %s", wiring)
