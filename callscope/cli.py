@@ -16,6 +16,7 @@ from rich.table import Table
 from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
+from callscope.evaluation.commands import eval_command
 from callscope.exchange.commands import export_command, import_command
 
 console = Console(highlight=False, soft_wrap=True)
@@ -56,7 +57,7 @@ def main() -> None:
     """  # noqa: D301  # click reads the \b: keep these lines as they are
 
 
-for command in (export_command, import_command):
+for command in (export_command, import_command, eval_command):
     main.add_command(command)
 
 
