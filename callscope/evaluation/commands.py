@@ -150,7 +150,7 @@ def _sides(calls: object, ab: tuple[str, str] | None, common: tuple[str, ...]) -
 def _show(found: Evaluation) -> None:
     """The most asked-for scores on the terminal."""
     from callscope.evaluation.metrics import metric
-    from callscope.evaluation.wording import plain_words, verdict
+    from callscope.evaluation.wording import plain_words, which_is_better
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score")
@@ -172,7 +172,10 @@ def _show(found: Evaluation) -> None:
             if difference is not None:
                 ends = (difference.value, difference.interval.low, difference.interval.high)
                 value, low, high = (kind.shown(end, difference=True) for end in ends)
-                cells += [f"{value} ({low} to {high})", verdict(name, difference)]
+                better = {"a": found.scored[0].side.name, "b": found.scored[1].side.name}.get(
+                    which_is_better(name, difference)
+                )
+                cells += [f"{value} ({low} to {high})", f"{better} better" if better else ""]
         elif score.interval.low == score.interval.low:
             cells[0] += f"  ({kind.shown(score.interval.low)} to {kind.shown(score.interval.high)})"
         table.add_row(name, *cells)

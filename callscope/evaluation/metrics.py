@@ -34,10 +34,12 @@ class Metric:
             return "–"
         sign = "+" if difference or (self.unit == "ms" and self.better == 0) else ""
         if self.unit == "share":
-            return f"{value * 100:{sign}.1f} {'pp' if difference else '%'}"
-        if self.unit == "ms":
-            return f"{value:{sign}.0f} ms"
-        return f"{value:{sign}.3f}"
+            text = f"{value * 100:{sign}.1f} {'pp' if difference else '%'}"
+        elif self.unit == "ms":
+            text = f"{value:{sign}.0f} ms"
+        else:
+            text = f"{value:{sign}.3f}"
+        return text.replace("-", "−")
 
     def goodness(self, value: float) -> float:
         """Higher is better, of values of this metric; NaN where neither is."""

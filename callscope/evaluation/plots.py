@@ -37,7 +37,7 @@ def roc(curves: Mapping[str, tuple[Curve, tuple[float, float] | None]]) -> str:
         axes.set_aspect("equal")
         axes.legend(loc="lower right", frameon=False)
 
-    return _drawn("roc" + "".join(curves), draw, (4.4, 4.0))
+    return _drawn("roc" + "".join(curves), draw, (3.4, 3.3))
 
 
 def errors(values_ms: Mapping[str, Sequence[float]], what: str, widest_ms: float = 500.0) -> str:
@@ -61,7 +61,7 @@ def errors(values_ms: Mapping[str, Sequence[float]], what: str, widest_ms: float
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
 
-    return _drawn(f"errors {what}" + "".join(values_ms), draw, (5.0, 3.0))
+    return _drawn(f"errors {what}" + "".join(values_ms), draw, (3.6, 3.3))
 
 
 def bars(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], what: str) -> str:
@@ -107,7 +107,7 @@ def agreement(pairs: Mapping[str, Sequence[tuple[float, float]]], what: str) -> 
         axes.set_ylabel(f"{what}, by the model")
         axes.legend(frameon=False)
 
-    return _drawn(f"agreement {what}" + "".join(pairs), draw, (4.4, 4.0))
+    return _drawn(f"agreement {what}" + "".join(pairs), draw, (3.4, 3.3))
 
 
 def _drawn(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:

@@ -21,7 +21,7 @@ from callscope.evaluation.outputs import highest
 from callscope.evaluation.scores import confusion, roc, share
 from callscope.evaluation.scoring import Facet, Score, conditions_of
 from callscope.evaluation.spans import Span, overlap_s
-from callscope.evaluation.wording import plain_words, verdict
+from callscope.evaluation.wording import plain_words, which_is_better
 
 FEW_CALLS = 10
 """With fewer calls the intervals are rough, and the page says so."""
@@ -128,7 +128,7 @@ def _row(evaluation: Evaluation, name: str) -> dict[str, Any] | None:
         "title": kind.title,
         "words": kind.words,
         "cells": [_cell(name, score) for score in cells],
-        "difference": _difference(name, difference) if difference else None,
+        "difference": _difference(evaluation, name, difference) if difference else None,
     }
 
 
@@ -148,19 +148,27 @@ def _interval(name: str, low: float, high: float, *, difference: bool = False) -
     return f"{kind.shown(low, difference=difference)} to {kind.shown(high, difference=difference)}"
 
 
-def _difference(name: str, difference: Difference) -> dict[str, str]:
+def _difference(evaluation: Evaluation, name: str, difference: Difference) -> dict[str, str]:
+    better = which_is_better(name, difference)
+    names = {"a": evaluation.scored[0].side.name, "b": evaluation.scored[1].side.name}
     return {
         "value": metric(name).shown(difference.value, difference=True),
         "interval": _interval(name, difference.interval.low, difference.interval.high, difference=True),
-        "verdict": verdict(name, difference),
+        "verdict": f"{names[better]} better" if better in names else "no clear difference" if better == "even" else "",
+        "better": better,
     }
+
+
+Curves = dict[str, tuple[plots.Curve, tuple[float, float] | None]]
 
 
 def _plots(name: str, sides: Sequence[tuple[str, Facet]]) -> list[dict[str, str]]:
     counted = {side: [one for of_call in facet.tallies.values() for one in of_call] for side, facet in sides}
     target = sides[0][1].target
+    curves: Curves = {}
     if name == "vad":
-        curves, onsets, offsets = {}, {}, {}
+        onsets: dict[str, list[float]] = {}
+        offsets: dict[str, list[float]] = {}
         for side, tallies in counted.items():
             score = np.concatenate([t.probability for t in tallies])
             speech = np.concatenate([t.speech for t in tallies])
@@ -174,7 +182,6 @@ def _plots(name: str, sides: Sequence[tuple[str, Facet]]) -> list[dict[str, str]
             _plot(plots.errors(offsets, "end of speech: decided minus labelled, ms"), "Dashed: the median."),
         ]
     if target is not None and target.kind == "auc":
-        curves = {}
         for side, scored in counted.items():
             known = [one for one in scored if one.values.get(target.output) is not None]
             known = [one for one in known if not target.negative or one.label in target.positive + target.negative]

@@ -41,7 +41,9 @@ def auc_of_counts(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> f
     return float((positive * (below + negative / 2)).sum() / yes / no)
 
 
-def roc(score: NDArray[np.float64], positive: Bools, points: int = 400) -> tuple[NDArray[np.float64], ...]:
+def roc(
+    score: NDArray[np.float64], positive: Bools, points: int = 400
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The ROC curve for drawing.
 
     Returns:

@@ -126,8 +126,8 @@ def judge(utterances: Sequence[Utterance], settings: Settings) -> dict[StreamId,
     for model in load_models(settings.processors.infer.enabled, settings.processors.infer.models):
         if model.manifest.input.waveform is not None:
             raise BadEvaluation(f"{model.manifest.name} hears the waveform: score it without --utterances.")
-        for name, one in said_of(model, utterances).items():
-            said[name].append(one)
+        for name, answer in said_of(model, utterances).items():
+            said[name].append(answer)
     run = {}
     for one in utterances:
         length_s = one.window.duration / RATE_HZ

@@ -10,22 +10,22 @@ from callscope.evaluation.evaluate import Evaluation, Scored
 from callscope.evaluation.metrics import metric
 from callscope.evaluation.scoring import Score
 
-_HEADLINES = ("vad.f1", "vad.auc", "vad.recall", "vad.false_alarm_rate", "segments.f1")
+_MORE = ("vad.f1", "vad.auc", "segments.f1")
 
 
-def verdict(name: str, difference: Difference) -> str:
-    """Which is better: "B better", "A better", "no clear difference", or nothing where neither is better.
+def which_is_better(name: str, difference: Difference) -> str:
+    """By a score: "a" or "b"; "even" where the interval does not say; "" where neither end of it is better.
 
     Args:
         name: of the score.
         difference: B minus A.
     """
     kind = metric(name)
-    if kind.better is None or kind.better == 0 or not math.isfinite(difference.value):
+    if not kind.better or not math.isfinite(difference.value):
         return ""
     if not difference.is_clear:
-        return "no clear difference"
-    return "B better" if difference.value * kind.better > 0 else "A better"
+        return "even"
+    return "b" if difference.value * kind.better > 0 else "a"
 
 
 def plain_words(evaluation: Evaluation) -> list[str]:
@@ -90,23 +90,30 @@ def _shifted(ms: float) -> str:
 def _of_two(evaluation: Evaluation) -> list[str]:
     a, b = evaluation.scored
     out = []
-    headlines = [*_HEADLINES, *(name for name in evaluation.differences if name.endswith((".auc", ".uar", ".ccc")))]
-    for name in dict.fromkeys(headlines):
+    for name, words in (
+        ("vad.recall", "Of 100 seconds in which someone speaks, {a} finds {before:.0f}, {b} {after:.0f}"),
+        ("vad.precision", "Of 100 seconds that {a} takes for speech, {before:.0f} are; with {b} {after:.0f}"),
+        (
+            "vad.told_median_ms",
+            "From a start of speech until {a} tells of it: {before:.0f} ms; {b}: {after:.0f} ms (median)",
+        ),
+    ):
+        difference = evaluation.differences.get(name)
+        if difference is not None and math.isfinite(difference.value):
+            by = 100 if metric(name).unit == "share" else 1
+            before, after = a.scores[name].value * by, b.scores[name].value * by
+            said = words.format(a=a.side.name, b=b.side.name, before=before, after=after)
+            out.append(f"{said}: {_verdict(evaluation, name, difference)}.")
+    more = [*_MORE, *(name for name in evaluation.differences if name.endswith((".auc", ".uar", ".ccc")))]
+    for name in dict.fromkeys(more):
         difference = evaluation.differences.get(name)
         if difference is None or not math.isfinite(difference.value):
             continue
         kind = metric(name)
-        of = "" if name.startswith(("vad.", "segments.")) else f" of {name.split('.')[1]}"
-        before, after = kind.shown(a.scores[name].value), kind.shown(b.scores[name].value)
-        found = {
-            "B better": f"{b.side.name} is better",
-            "A better": f"{a.side.name} is better",
-            "no clear difference": "no clear difference, it may be chance",
-        }[verdict(name, difference)]
-        title = "Segments, F1" if name == "segments.f1" else f"{kind.title}{of}"
-        out.append(
-            f"{title}: {before} with {a.side.name}, {after} with {b.side.name}: {found}{_range(name, difference)}."
-        )
+        of = {"vad": "of voice activity", "segments": "of segments"}.get(name.split(".")[0], f"of {name.split('.')[1]}")
+        of_a, of_b = kind.shown(a.scores[name].value), kind.shown(b.scores[name].value)
+        said = f"{kind.title} {of}: {of_a} with {a.side.name}, {of_b} with {b.side.name}"
+        out.append(f"{said}: {_verdict(evaluation, name, difference)}{_range(name, difference)}.")
     lengths = {"A": 0.0, "B": 0.0, "": 0.0}
     for flip in evaluation.flips:
         lengths[flip.right] += flip.span[1] - flip.span[0]
@@ -119,6 +126,12 @@ def _of_two(evaluation: Evaluation) -> list[str]:
     elif not evaluation.shifts:
         out.append("They say the very same of these calls.")
     return out
+
+
+def _verdict(evaluation: Evaluation, name: str, difference: Difference) -> str:
+    names = {"a": evaluation.scored[0].side.name, "b": evaluation.scored[1].side.name}
+    better = which_is_better(name, difference)
+    return f"{names[better]} is better" if better in names else "no clear difference, it may be chance"
 
 
 def _range(name: str, difference: Difference) -> str:
