@@ -129,7 +129,7 @@ def row(tallies: Sequence[VadTally]) -> list[str]:
         f"{scores['onset_median_ms']:+.0f} / {scores['onset_p90_ms']:.0f}",
         f"{scores['offset_median_ms']:+.0f} / {scores['offset_p90_ms']:.0f}",
         f"{scores['told_median_ms']:.0f} / {scores['told_p90_ms']:.0f}"
-        if any(t.delay_s for t in tallies)
+        if any(len(t.delay_s) for t in tallies)
         else "",  # of a detector alone there is no telling
     ]
 

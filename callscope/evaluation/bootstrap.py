@@ -55,10 +55,18 @@ def values(tallies: Sequence[T], measure: Measure[T], chosen: NDArray[np.int64])
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in (rows[0] if rows else ())}
 
 
-def interval(resampled: NDArray[np.float64]) -> Interval:
-    """The interval of a value, or of a difference, over resamples; those in which it has none are left out."""
+NO_INTERVAL = Interval(np.nan, np.nan, np.nan)
+
+
+def interval(resampled: NDArray[np.float64], calls: int) -> Interval:
+    """The interval of a value, or of a difference, over resamples; those in which it has none are left out.
+
+    Args:
+        resampled: shape (resamples,).
+        calls: how many there are to draw from; one call says nothing of others.
+    """
     known = resampled[np.isfinite(resampled)]
-    if len(known) < max(1, len(resampled) / 2):
-        return Interval(np.nan, np.nan, np.nan)
+    if calls < 2 or len(known) < max(1, len(resampled) / 2):
+        return NO_INTERVAL
     low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(float(low), float(high), float((known > 0).mean() + (known == 0).mean() / 2))

@@ -116,6 +116,7 @@ def eval_command(
         scores,
         utterances,
         next(iter(_pairs([baseline], "--baseline").items())) if baseline else None,
+        common,
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,7 @@ def _sides(calls: object, ab: tuple[str, str] | None, common: tuple[str, ...]) -
         return [side_of(text, common) for text in ab]
     if calls.is_export and not common:
         return [Side(calls.where.name, results=calls.where)]
-    return [side_of(CONFIGURED if not common else ";".join(common), ())]
+    return [side_of(CONFIGURED, common)]
 
 
 def _show(found: Evaluation) -> None:

@@ -54,7 +54,7 @@ def differences(a: Sequence[Facet], b: Sequence[Facet], how: Scoring) -> dict[st
         for name in points[0]:
             if name in points[1]:
                 difference = points[1][name] - points[0][name]
-                spread = interval(resampled[1][name] - resampled[0][name])
+                spread = interval(resampled[1][name] - resampled[0][name], len(common))
                 out[f"{facet.name}.{name}"] = Difference(difference, spread)
     return out
 

@@ -34,6 +34,7 @@ class Request:
         scores: what of the models is scored, as the command line has it; empty: what goes together by name.
         utterances: each file is one utterance of one speaker.
         baseline: column and value that mark a speaker's usual voice, with `utterances`.
+        common: settings of this evaluation, as the command line has them.
     """
 
     calls: Calls
@@ -43,6 +44,7 @@ class Request:
     scores: Sequence[str] = ()
     utterances: bool = False
     baseline: tuple[str, str] | None = None
+    common: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def _runs(request: Request, labels: Mapping[str, Labels], tell: Tell) -> list[Ru
         settings = next((side.settings for side in request.sides if side.settings is not None), None)
         if settings is None:
             raise BadEvaluation("--utterances runs models on files; it takes settings, not exports.")
+        if request.baseline is not None and not any(about(path)[1] for path in paths):
+            raise BadEvaluation(f"--baseline {'='.join(request.baseline)}: none of the files has that label.")
         described = read_utterances(_counted(paths, "describing", tell), settings, about)
         return [running.run_utterances(side, described) for side in request.sides]
     models = bool(request.scores) or any(known.tags for known in labels.values()) or _differ_behind_detect(request)

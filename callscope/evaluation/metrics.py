@@ -14,13 +14,13 @@ class Metric:
     Attributes:
         title: what it is called in a table.
         words: what it says, for someone who does not know the term.
-        unit: "share" is shown as a percentage, "ms" in milliseconds, "" as a number.
+        unit: "share" is shown as a percentage, "ms" in milliseconds, "count" as a whole number.
         better: 1 if higher is better, -1 if lower is, 0 if nearer to zero is, None if it only informs.
     """
 
     title: str
     words: str
-    unit: Literal["share", "ms", "number"]
+    unit: Literal["share", "ms", "number", "count"]
     better: Literal[1, 0, -1] | None
 
     def shown(self, value: float, *, difference: bool = False) -> str:
@@ -38,7 +38,7 @@ class Metric:
         elif self.unit == "ms":
             text = f"{value:{sign}.0f} ms"
         else:
-            text = f"{value:{sign}.3f}"
+            text = f"{value:{sign}.{0 if self.unit == 'count' else 3}f}"
         return text.replace("-", "−")
 
     def goodness(self, value: float) -> float:
@@ -97,7 +97,7 @@ _OF_OUTPUTS = {
     "uar": Metric("UAR", "Share recognised, every class counting the same.", _SHARE, 1),
     "accuracy": Metric("Accuracy", "Share recognised, every label counting the same.", _SHARE, 1),
     "known": Metric("Answered", "Of the labels, for how many the model said anything.", _SHARE, 1),
-    "labels": Metric("Labels", "How many were scored.", _NUMBER, None),
+    "labels": Metric("Labels", "How many were scored.", "count", None),
 }
 
 

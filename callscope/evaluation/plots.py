@@ -85,7 +85,7 @@ def bars(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], what: s
         axes.set_xticks(np.arange(len(groups)), list(groups))
         axes.set_ylabel(what)
         axes.set_ylim(0, 1.05)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names))
 
     return _drawn(f"bars {what}" + "".join(groups), draw, (max(4.0, 1.2 * len(groups)), 3.0))
 

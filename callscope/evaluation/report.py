@@ -87,6 +87,8 @@ def as_html(evaluation: Evaluation, examples: Sequence[Example]) -> str:
         colours=plots.COLOURS,
         words=plain_words(evaluation),
         where=evaluation.request.calls.where.name,
+        noun="call" if evaluation.request.calls.is_export else "recording",
+        set=evaluation.request.common,
         calls=len(evaluation.labels),
         few=len(evaluation.labels) < FEW_CALLS,
         unlabelled=len(evaluation.unlabelled),
@@ -145,6 +147,8 @@ def _interval(name: str, low: float, high: float, *, difference: bool = False) -
     if not math.isfinite(low):
         return ""
     kind = metric(name)
+    if kind.unit == "count":
+        return ""
     return f"{kind.shown(low, difference=difference)} to {kind.shown(high, difference=difference)}"
 
 
@@ -228,6 +232,7 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     names = [name for name in evaluation.scored[0].scores if "@" in name]
     wanted = [name for name in names if name.partition("@")[0] in _BY_CONDITION or ".auc@" in name or ".ccc@" in name]
+    titles = {facet.name: facet.title for facet in evaluation.scored[0].facets}
     groups = {
         condition: {
             one.side.name: (score.value, score.interval.low, score.interval.high)
@@ -241,7 +246,7 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any] | None:
         "rows": [
             {
                 "condition": name.partition("@")[2],
-                "title": metric(name).title,
+                "title": f"{titles[name.partition('@')[0].rpartition('.')[0]]}: {metric(name).title}",
                 "cells": [_cell(name, one.scores.get(name)) for one in evaluation.scored],
             }
             for name in sorted(wanted, key=lambda name: (name.partition("@")[2], name))

@@ -14,6 +14,9 @@ MATCH_WITHIN_S = 0.5
 
 NAN = float("nan")
 
+Counts = NDArray[np.int64] | NDArray[np.float64]
+"""How many, whole numbers in either form."""
+
 
 def auc(score: NDArray[np.float64], positive: Bools) -> float:
     """Area under the ROC curve: how often a positive has the higher score, ties counting half.
@@ -32,7 +35,7 @@ def auc(score: NDArray[np.float64], positive: Bools) -> float:
     return auc_of_counts(np.bincount(place[positive], minlength=size), np.bincount(place[~positive], minlength=size))
 
 
-def auc_of_counts(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> float:
+def auc_of_counts(positive: Counts, negative: Counts) -> float:
     """`auc` from how many have each score, the scores in rising order; both of shape (scores,)."""
     yes, no = int(positive.sum()), int(negative.sum())
     if not yes or not no:
@@ -134,11 +137,11 @@ def matches(
     return out
 
 
-def median_ms(seconds: Sequence[float]) -> float:
+def median_ms(seconds: NDArray[np.float64]) -> float:
     """The median, milliseconds; NaN of none."""
-    return float(np.median(np.asarray(seconds)) * 1_000) if len(seconds) else NAN
+    return float(np.median(seconds) * 1_000) if len(seconds) else NAN
 
 
-def p90_size_ms(seconds: Sequence[float]) -> float:
+def p90_size_ms(seconds: NDArray[np.float64]) -> float:
     """The size that 90 % of the errors do not exceed, milliseconds; NaN of none."""
-    return float(np.percentile(np.abs(np.asarray(seconds)), 90) * 1_000) if len(seconds) else NAN
+    return float(np.percentile(np.abs(seconds), 90) * 1_000) if len(seconds) else NAN

@@ -183,7 +183,7 @@ def scores_of(facet: Facet, how: Scoring, suffix: str = "") -> dict[str, Score]:
     tallies = list(facet.tallies.values())
     resampled = values(tallies, facet.quick or facet.measure, draws(len(tallies), how.resamples, how.seed))
     return {
-        f"{facet.name}.{name}{suffix}": Score(value, interval(resampled[name]))
+        f"{facet.name}.{name}{suffix}": Score(value, interval(resampled[name], len(tallies)))
         for name, value in facet.measure(tallies).items()
     }
 

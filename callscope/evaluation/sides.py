@@ -62,7 +62,7 @@ def side_of(text: str, common: Sequence[str]) -> Side:
             raise BadEvaluation(f"{path} cannot be read as settings: {error}.") from error
         name = path.stem
     elif text == CONFIGURED:
-        name = "as configured"
+        name = "as set" if common else "as configured"
     else:
         for assignment in text.split(";"):
             _assign(overrides, assignment)

@@ -56,9 +56,9 @@ class VadTally:
     missed: int
     quiet: int
     at_threshold: tuple[int, int, int]
-    onset_s: tuple[float, ...]
-    offset_s: tuple[float, ...]
-    delay_s: tuple[float, ...]
+    onset_s: NDArray[np.float64]
+    offset_s: NDArray[np.float64]
+    delay_s: NDArray[np.float64]
     edges: int
 
 
@@ -88,9 +88,9 @@ def tally(labelled: Sequence[Span], judged: Judgement, threshold: float = 0.5) -
         missed=missed,
         quiet=len(speech) - right - false - missed,
         at_threshold=_counts(probability >= threshold, speech),
-        onset_s=tuple(decided[k][0] - onsets[i] for i, k in begun),
-        offset_s=tuple(decided[k][1] - offsets[i] for i, k in ended),
-        delay_s=tuple(judged.told_s[k] - onsets[i] for i, k in begun) if judged.told_s else (),
+        onset_s=np.array([decided[k][0] - onsets[i] for i, k in begun]),
+        offset_s=np.array([decided[k][1] - offsets[i] for i, k in ended]),
+        delay_s=np.array([judged.told_s[k] - onsets[i] for i, k in begun] if judged.told_s else []),
         edges=len(onsets) + len(offsets),
     )
 
@@ -112,14 +112,16 @@ def binned_area(tallies: Sequence[VadTally]) -> Area:
     scores = np.unique(np.concatenate([t.probability for t in tallies]))
     if len(scores) > _BINS:
         scores = np.unique(np.quantile(scores, np.linspace(0, 1, _BINS)))
-    counts: dict[int, NDArray[np.int64]] = {}
-    for one in tallies:
+    row = {id(one): i for i, one in enumerate(tallies)}
+    counts = np.zeros((len(tallies), 2 * (len(scores) + 1)))
+    for i, one in enumerate(tallies):
         place = np.searchsorted(scores, one.probability, side="right")
         kinds = (place[one.speech], place[~one.speech])
-        counts[id(one)] = np.stack([np.bincount(kind, minlength=len(scores) + 1) for kind in kinds])
+        counts[i] = np.concatenate([np.bincount(kind, minlength=len(scores) + 1) for kind in kinds])
 
     def area(chosen: Sequence[VadTally]) -> float:
-        positive, negative = np.sum([counts[id(one)] for one in chosen], axis=0)
+        times = np.bincount([row[id(one)] for one in chosen], minlength=len(tallies)).astype(np.float64)
+        positive, negative = (times @ counts).reshape(2, -1)
         return auc_of_counts(positive, negative)
 
     return area
@@ -137,7 +139,9 @@ def measures(tallies: Sequence[VadTally], area: Area = exact_area) -> dict[str, 
     """
     right, false, missed, quiet = (sum(getattr(t, k) for t in tallies) for k in ("right", "false", "missed", "quiet"))
     at = [sum(t.at_threshold[i] for t in tallies) for i in range(3)]
-    onset, offset, delay = ([s for t in tallies for s in getattr(t, k)] for k in ("onset_s", "offset_s", "delay_s"))
+    onset, offset, delay = (
+        np.concatenate([getattr(t, k) for t in tallies]) for k in ("onset_s", "offset_s", "delay_s")
+    )
     return {
         "auc": area(tallies),
         "f1": f1_of_counts(right, false, missed),

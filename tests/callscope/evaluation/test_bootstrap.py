@@ -16,7 +16,7 @@ def mean(found: Sequence[float]) -> dict[str, float]:
 def test_the_interval_of_a_mean_is_what_theory_says() -> None:
     """1.96 standard errors to both sides."""
     sample = np.random.default_rng(3).normal(5.0, 2.0, 400).tolist()
-    found = interval(values(sample, mean, draws(400, 2_000, 0))["mean"])
+    found = interval(values(sample, mean, draws(400, 2_000, 0))["mean"], 400)
     error = float(np.std(sample)) / math.sqrt(400)
     assert found.low == pytest.approx(np.mean(sample) - 1.96 * error, abs=0.02)
     assert found.high == pytest.approx(np.mean(sample) + 1.96 * error, abs=0.02)
@@ -29,5 +29,6 @@ def test_the_same_numbers_draw_the_same_calls() -> None:
 
 
 def test_a_value_that_is_mostly_not_there_has_no_interval() -> None:
-    assert math.isnan(interval(np.array([np.nan, np.nan, 1.0])).low)
-    assert interval(np.array([0.0, 0.0, np.nan])).above == 0.5
+    assert math.isnan(interval(np.array([np.nan, np.nan, 1.0]), 9).low)
+    assert math.isnan(interval(np.ones(9), 1).low), "one call says nothing of others"
+    assert interval(np.array([0.0, 0.0, np.nan]), 9).above == 0.5

@@ -122,6 +122,7 @@ def test_models_on_utterances(tmp_path: Path) -> None:
         (("{calls}/alone.csv", "{calls}"), "cannot be read as audio"),
         (("{calls}", "{calls}", "--ab", "webrtc", "configured"), "is neither a TOML file nor an export here"),
         (("{calls}", "{calls}", "--set", "processors.detect.detektor=webrtc"), "processors.detect.detektor"),
+        (("{calls}", "name:(?P<mood>.)", "--utterances", "--baseline", "mood=x"), "none of the files has that label"),
         (("{calls}", "{calls}", "--legs", "customer"), "has 2 channels, --legs names 1"),
         (("{calls}/alone.flac", "{calls}", "--score", "arousal=mood:loud"), "the labels have no 'mood'"),
         (("{calls}/alone.flac", "{calls}", "--fail-under", "vad.f3=1"), "There is no score 'vad.f3'"),

@@ -30,7 +30,7 @@ def test_frames_and_edges_by_hand() -> None:
 
 def test_short_labelled_silences_are_no_edges_and_neither_are_a_recordings_ends() -> None:
     counted = tally(((0.0, 2.0), (2.1, 4.0), (8.0, 10.0)), judged(((0.0, 4.0), (8.0, 10.0))))
-    assert (counted.edges, counted.offset_s, counted.onset_s) == (2, (0.0,), (0.0,))
+    assert (counted.edges, counted.offset_s.tolist(), counted.onset_s.tolist()) == (2, [0.0], [0.0])
 
 
 def test_what_was_lost_is_not_counted() -> None:
