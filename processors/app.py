@@ -20,7 +20,6 @@ from callscope.streams import StreamId
 from callscope.topics import partition_of
 from processors import topology
 from processors.consent_reader import ConsentReader
-from processors.gathering import Gathering
 from processors.outbox import Outbox
 from processors.records import Consent
 from processors.stages.detect import Detect
@@ -57,6 +56,30 @@ def build_pipeline(
     )
 
 
+def faust_app(settings: Settings, name: str) -> faust.App:
+    """A Faust app without agents, set up for the record-batch transport.
+
+    Args:
+        settings: the settings in force; `settings.kafka` names the cluster.
+        name: its consumer group is `<processors.group>-<name>`.
+    """
+    return faust.App(
+        f"{settings.processors.group}-{name}",
+        broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
+        broker_credentials=credentials(settings),
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
+        broker_commit_interval=1.0,
+        topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
+        topic_disable_leader=True,
+        # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
+        # come to it together, and stay where they are when others come and go. aiokafka's round robin does neither.
+        table_standby_replicas=1,
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+
 def build_app(
     settings: Settings,
     outbox: Outbox,
@@ -72,33 +95,12 @@ def build_app(
         consents: what speakers allowed or refused since it was last asked; for the stage "infer".
     """
     wiring = stage or "fused"
-    app = faust.App(
-        f"{settings.processors.group}-{wiring}",
-        broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
-        broker_credentials=credentials(settings),
-        consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
-        broker_commit_interval=1.0,
-        topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
-        topic_disable_leader=True,
-        # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
-        # come to it together, and stay where they are when others come and go. aiokafka's round robin does neither.
-        table_standby_replicas=1,
-        web_enabled=False,
-        autodiscover=False,
-    )
+    app = faust_app(settings, wiring)
     pipeline = build_pipeline(settings, consents=consents, stage=stage)
-    gatherings: list[Gathering] = []
-
-    def gathering() -> Gathering:
-        config = settings.processors.infer
-        gatherings.append(Gathering(config.max_batch, config.max_wait_ms / 1_000, clock.monotonic))
-        return gatherings[-1]
-
     if stage is None:
         topology.fused(app, pipeline, outbox)
     else:
-        topology.chained(app, stage, pipeline, outbox, gathering)
+        topology.chained(app, stage, pipeline, outbox)
 
     @app.on_partitions_assigned.connect
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
@@ -106,8 +108,6 @@ def build_app(
 
     @app.on_partitions_revoked.connect
     async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
-        for waiting in gatherings:
-            waiting.drop()
         partitions = {tp.partition for tp in revoked}
 
         def belongs(stream: StreamId) -> bool:
