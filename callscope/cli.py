@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`, and other folders' commands."""
+"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`, and those of other folders."""
 
 from __future__ import annotations
 
