@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`, and those of other folders."""
+"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`, and what `main` adds."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def agreement(pairs: Mapping[str, Sequence[tuple[float, float]]], what: str) -> 
 
     def draw(axes: Any) -> None:
         for (name, found), colour in zip(pairs.items(), COLOURS, strict=False):
-            if found:
-                axes.scatter(*zip(*found, strict=True), s=14, color=colour, alpha=0.5, label=name)
+            labelled, said = [label for label, _ in found], [value for _, value in found]
+            axes.scatter(labelled, said, s=14, color=colour, alpha=0.5, label=name)
         axes.axline((0, 0), slope=1, color=_FAINT, linewidth=1)
         axes.set_xlabel(f"{what}, by the labels")
         axes.set_ylabel(f"{what}, by the model")
@@ -118,6 +118,7 @@ def _drawn(name: str, draw: Callable[[Any], None], size: tuple[float, float]) ->
     with rc_context(
         {
             "svg.fonttype": "none",
+            "text.parse_math": False,  # a "$" in a name is a "$"
             "svg.hashsalt": name,
             "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans"],
