@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from callscope import telemetry
+from callscope.config import load
 from callscope.errors import BadEvaluation
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def eval_command(
     bounds += [gate.parse_bound(text, is_least=False) for text in most]
     calls = Calls(run, tuple(name.strip() for name in legs.split(",")), mono)
     sides = _sides(calls, ab, common)
-    pause_s = sides[0].settings.processors.detect.max_pause_ms / 1_000 if sides[0].settings else 0.7
+    pause_s = load().processors.detect.max_pause_ms / 1_000  # the same for both sides
     request = evaluate.Request(
         calls,
         LabelSource(labels, conditions, _pairs(rename, "--rename")),
@@ -151,7 +152,7 @@ def _sides(calls: object, ab: tuple[str, str] | None, common: tuple[str, ...]) -
 def _show(found: Evaluation) -> None:
     """The most asked-for scores on the terminal."""
     from callscope.evaluation.metrics import metric
-    from callscope.evaluation.wording import plain_words, which_is_better
+    from callscope.evaluation.wording import called, plain_words, which_is_better
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score")
@@ -173,9 +174,7 @@ def _show(found: Evaluation) -> None:
             if difference is not None:
                 ends = (difference.value, difference.interval.low, difference.interval.high)
                 value, low, high = (kind.shown(end, difference=True) for end in ends)
-                better = {"a": found.scored[0].side.name, "b": found.scored[1].side.name}.get(
-                    which_is_better(name, difference)
-                )
+                better = dict(zip("ab", called(found), strict=True)).get(which_is_better(name, difference))
                 cells += [f"{value} ({low} to {high})", f"{better} better" if better else ""]
         elif score.interval.low == score.interval.low:
             cells[0] += f"  ({kind.shown(score.interval.low)} to {kind.shown(score.interval.high)})"

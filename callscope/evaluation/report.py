@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import Any
 
@@ -21,7 +21,7 @@ from callscope.evaluation.outputs import highest
 from callscope.evaluation.scores import confusion, roc, share
 from callscope.evaluation.scoring import Facet, Score, conditions_of
 from callscope.evaluation.spans import Span, overlap_s
-from callscope.evaluation.wording import plain_words, which_is_better
+from callscope.evaluation.wording import called, plain_words, which_is_better
 
 FEW_CALLS = 10
 """With fewer calls the intervals are rough, and the page says so."""
@@ -81,8 +81,14 @@ def as_html(evaluation: Evaluation, examples: Sequence[Example]) -> str:
     template = files("callscope.evaluation").joinpath("report.html.jinja").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     two = len(evaluation.scored) == 2
+    full = [one.side.name for one in evaluation.scored]
+    if two:
+        named = zip(evaluation.scored, called(evaluation), strict=True)
+        short = [replace(one, side=replace(one.side, name=name)) for one, name in named]
+        evaluation = replace(evaluation, scored=short)
     return environment.from_string(template).render(
         two=two,
+        full=full,
         names=[one.side.name for one in evaluation.scored],
         colours=plots.COLOURS,
         words=plain_words(evaluation),
@@ -152,13 +158,18 @@ def _interval(name: str, low: float, high: float, *, difference: bool = False) -
     return f"{kind.shown(low, difference=difference)} to {kind.shown(high, difference=difference)}"
 
 
+_VERDICTS = {"even": "no clear difference", "same": "no difference"}
+
+
 def _difference(evaluation: Evaluation, name: str, difference: Difference) -> dict[str, str]:
     better = which_is_better(name, difference)
-    names = {"a": evaluation.scored[0].side.name, "b": evaluation.scored[1].side.name}
+    if better == "even" and difference.value == difference.interval.low == difference.interval.high == 0:
+        better = "same"
+    names = dict(zip("ab", called(evaluation), strict=True))
     return {
         "value": metric(name).shown(difference.value, difference=True),
         "interval": _interval(name, difference.interval.low, difference.interval.high, difference=True),
-        "verdict": f"{names[better]} better" if better in names else "no clear difference" if better == "even" else "",
+        "verdict": _VERDICTS.get(better, "") if better not in names else f"{names[better]} better",
         "better": better,
     }
 

@@ -10,6 +10,7 @@ from callscope.evaluation.evaluate import Evaluation, Scored
 from callscope.evaluation.metrics import metric
 from callscope.evaluation.scoring import Score
 
+_LONGEST_NAME = 24
 _MORE = ("vad.f1", "vad.auc", "segments.f1")
 
 
@@ -87,8 +88,15 @@ def _shifted(ms: float) -> str:
     return f"{abs(ms):.0f} ms {'later' if ms > 0 else 'earlier'}"
 
 
+def called(evaluation: Evaluation) -> tuple[str, str]:
+    """The two sides' names, or their letters where a name is too long for a sentence."""
+    a, b = (one.side.name for one in evaluation.scored)
+    return (a, b) if max(len(a), len(b)) <= _LONGEST_NAME and a != b else ("A", "B")
+
+
 def _of_two(evaluation: Evaluation) -> list[str]:
     a, b = evaluation.scored
+    name_a, name_b = called(evaluation)
     out = []
     for name, words in (
         ("vad.recall", "Of 100 seconds in which someone speaks, {a} finds {before:.0f}, {b} {after:.0f}"),
@@ -102,7 +110,7 @@ def _of_two(evaluation: Evaluation) -> list[str]:
         if difference is not None and math.isfinite(difference.value):
             by = 100 if metric(name).unit == "share" else 1
             before, after = a.scores[name].value * by, b.scores[name].value * by
-            said = words.format(a=a.side.name, b=b.side.name, before=before, after=after)
+            said = words.format(a=name_a, b=name_b, before=before, after=after)
             out.append(f"{said}: {_verdict(evaluation, name, difference)}.")
     more = [*_MORE, *(name for name in evaluation.differences if name.endswith((".auc", ".uar", ".ccc")))]
     for name in dict.fromkeys(more):
@@ -112,7 +120,7 @@ def _of_two(evaluation: Evaluation) -> list[str]:
         kind = metric(name)
         of = {"vad": "of voice activity", "segments": "of segments"}.get(name.split(".")[0], f"of {name.split('.')[1]}")
         of_a, of_b = kind.shown(a.scores[name].value), kind.shown(b.scores[name].value)
-        said = f"{kind.title} {of}: {of_a} with {a.side.name}, {of_b} with {b.side.name}"
+        said = f"{kind.title} {of}: {of_a} with {name_a}, {of_b} with {name_b}"
         out.append(f"{said}: {_verdict(evaluation, name, difference)}{_range(name, difference)}.")
     lengths = {"A": 0.0, "B": 0.0, "": 0.0}
     for flip in evaluation.flips:
@@ -120,7 +128,7 @@ def _of_two(evaluation: Evaluation) -> list[str]:
     if evaluation.flips:
         out.append(
             f"They disagree on {sum(lengths.values()):.1f} s of {evaluation.seconds:.0f} s, in {len(evaluation.flips)} "
-            f"stretches. By the labels {a.side.name} is right in {lengths['A']:.1f} s of it, {b.side.name} in "
+            f"stretches. By the labels {name_a} is right in {lengths['A']:.1f} s of it, {name_b} in "
             f"{lengths['B']:.1f} s."
         )
     elif not evaluation.shifts:
@@ -129,7 +137,9 @@ def _of_two(evaluation: Evaluation) -> list[str]:
 
 
 def _verdict(evaluation: Evaluation, name: str, difference: Difference) -> str:
-    names = {"a": evaluation.scored[0].side.name, "b": evaluation.scored[1].side.name}
+    if difference.value == difference.interval.low == difference.interval.high == 0:
+        return "no difference"
+    names = dict(zip("ab", called(evaluation), strict=True))
     better = which_is_better(name, difference)
     return f"{names[better]} is better" if better in names else "no clear difference, it may be chance"
 
