@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from callscope.evaluation.bootstrap import Interval, draws, interval, values
 from callscope.evaluation.judgement import Run
 from callscope.evaluation.labels import Labels
@@ -132,7 +134,10 @@ class Shift:
 
 
 def shifts(a: Run, b: Run) -> list[Shift]:
-    """Outputs that differ, the furthest apart first; utterances are matched by overlap."""
+    """Outputs that differ, the furthest apart first; utterances are matched by overlap.
+
+    Far is measured by how much the output varies over all utterances of both runs: outputs have different units.
+    """
     out = []
     for stream in a.keys() & b.keys():
         ours, theirs = (sorted(run[stream].said, key=lambda said: said.span) for run in (a, b))
@@ -142,7 +147,21 @@ def shifts(a: Run, b: Run) -> list[Shift]:
                 shift = Shift(stream, some[i].span, output, some[i].outputs[output], others[k].outputs[output])
                 if shift.size > 0:
                     out.append(shift)
-    return sorted(out, key=lambda shift: (-shift.size, str(shift.stream), shift.span, shift.output))
+    spread = _spreads(a, b)
+    return sorted(
+        out, key=lambda shift: (-shift.size / spread[shift.output], str(shift.stream), shift.span, shift.output)
+    )
+
+
+def _spreads(*runs: Run) -> dict[str, float]:
+    """The standard deviation of each output; 1 where it does not vary."""
+    known: dict[str, list[float]] = {}
+    for run in runs:
+        for judged in run.values():
+            for said in judged.said:
+                for name, value in said.outputs.items():
+                    known.setdefault(name, []).extend([] if value is None else [value])
+    return {name: (float(np.std(values)) if values else 0.0) or 1.0 for name, values in known.items()}
 
 
 def changed(a: Mapping[str, Any], b: Mapping[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:
