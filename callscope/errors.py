@@ -24,7 +24,9 @@
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
-    └── FeatureEngineError          the feature engine cannot run here
+    ├── FeatureEngineError          the feature engine cannot run here
+    ├── BadExport                   a folder that is no export, or cannot be written or brought back
+    └── BadEvaluation               labels or settings that a run cannot be scored by
 """
 
 from typing import ClassVar
@@ -149,3 +151,11 @@ class ModelError(CallscopeError):
 
 class FeatureEngineError(CallscopeError):
     """The feature engine cannot run here, or failed on a stream."""
+
+
+class BadExport(CallscopeError):
+    """A folder that is no export, or cannot be written or brought back."""
+
+
+class BadEvaluation(CallscopeError):
+    """Labels, settings or a run that cannot be scored."""

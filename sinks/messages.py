@@ -99,6 +99,15 @@ class Message:
             seq,
         )
 
+    def kept(self) -> bytes:
+        """The message as a line of a file, UTF-8: with everything it has, without what only a subscriber's copy has."""
+        return b"%b%b%b%b}}" % (
+            self._head,
+            self._lld_part if self.lld else b"",
+            self._functionals_part if self.functionals else b"",
+            self._ledger_part,
+        )
+
     @cached_property
     def _head(self) -> bytes:
         head = {
