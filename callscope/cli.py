@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`, and what `main` adds."""
+"""The command line: `callscope up`, `demo`, `bench`, `send`, `simulate`, `watch`, `topics`, `doctor`, and what `main` adds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from callscope.config import Settings, load
 from callscope.errors import CallscopeError
 from callscope.evaluation.commands import eval_command
 from callscope.exchange.commands import export_command, import_command
+from callscope.simulate import Simulators
 
 console = Console(highlight=False, soft_wrap=True)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -199,7 +200,7 @@ def send(
         console.print(
             f"{path}: {audio.duration_s:.1f} s, {audio.rate_hz} Hz, {' and '.join(channels)}, call {identity}"
         )
-        asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console))
+        asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console, _token(settings)))
 
 
 @main.command()
@@ -215,7 +216,7 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
     settings = _settings(False)
 
     async def follow() -> None:
-        async with results.subscription(sink or _results(settings), calls=calls) as messages:
+        async with results.subscription(sink or _results(settings), calls=calls, token=_token(settings)) as messages:
             async for message in messages:
                 if as_json:
                     click.echo(json.dumps(message))
@@ -225,6 +226,11 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
                     console.print(f"{message['call_id']:<24} {_plain(line)}")
 
     asyncio.run(follow())
+
+
+@main.group("simulate", cls=Simulators, help="Speak a telephony platform's part over the wire, from a recording.")
+def simulate() -> None:
+    """A group; the commands are modules of `callscope.simulate`."""
 
 
 @main.command()
@@ -275,9 +281,13 @@ def _settings(verbose: bool) -> Settings:
     return settings
 
 
+def _token(settings: Settings) -> str | None:
+    return settings.token.get_secret_value() if settings.token is not None else None
+
+
 def _gateway(settings: Settings) -> str:
-    return f"ws://{settings.ingest.host}:{settings.ingest.port}/v1/stream"
+    return f"{'ws' if settings.ingest.tls.cert_file is None else 'wss'}://{settings.ingest.host}:{settings.ingest.port}/v1/stream"
 
 
 def _results(settings: Settings) -> str:
-    return f"ws://{settings.sink.host}:{settings.sink.port}/v1/results"
+    return f"{'ws' if settings.sink.tls.cert_file is None else 'wss'}://{settings.sink.host}:{settings.sink.port}/v1/results"

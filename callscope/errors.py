@@ -16,9 +16,13 @@
     ├── KafkaUnreachable            (retriable) no broker answers at the configured address
     ├── IngestError                 something a client sent, with the close code it gets
     │   ├── BadHello                4400
+    │   ├── Unauthorized            4401, HTTP 401
+    │   ├── Forbidden               4403, HTTP 403
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
     │   ├── StreamExists            4409
+    │   ├── UnknownSession          4410
+    │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
     │   ├── TimedOut                4408
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
@@ -102,6 +106,18 @@ class BadHello(IngestError):
     close_code = 4400
 
 
+class Unauthorized(IngestError):
+    """No token came, or one that is not known, not valid yet, or expired. The sink answers with it too."""
+
+    close_code = 4401
+
+
+class Forbidden(IngestError):
+    """The token is good, but not for this."""
+
+    close_code = 4403
+
+
 class BadAudio(IngestError):
     """Audio of a wrong size for its encoding and channels, or a message too large."""
 
@@ -118,6 +134,18 @@ class StreamExists(IngestError):
     """A stream with this id is being received already."""
 
     close_code = 4409
+
+
+class UnknownSession(IngestError):
+    """No stream waits for a client with this session token."""
+
+    close_code = 4410
+
+
+class TooManyFromOne(IngestError):
+    """One address or tenant has as many connections or streams as it may."""
+
+    close_code = 1008
 
 
 class TooManyStreams(IngestError):
