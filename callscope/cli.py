@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `send`, `watch`, `topics`, `doctor`."""
+"""The command line: `callscope up`, `demo`, `send`, `simulate`, `watch`, `topics`, `doctor`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
+from callscope.simulate.commands import simulate
 
 console = Console(highlight=False, soft_wrap=True)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -170,6 +171,9 @@ def send(
             f"{path}: {audio.duration_s:.1f} s, {audio.rate_hz} Hz, {' and '.join(channels)}, call {identity}"
         )
         asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console))
+
+
+main.add_command(simulate)
 
 
 @main.command()

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from callscope.errors import ConfigError
+from callscope.streams import NAME
 from callscope.topics import DEFAULT_PARTITIONS
 
 
@@ -61,6 +62,43 @@ class Topics(_Section):
     replication: int = Field(1, ge=1, le=9)
 
 
+Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+LegName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+
+
+class TwilioAccount(_Section):
+    """An account at Twilio, or at a platform that signs as Twilio or Plivo does, which may send."""
+
+    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
+    secret: SecretStr = Field(min_length=1, description="the auth token (SignalWire: the signing key) it signs with")
+    account: str | None = Field(None, description="the account's id; streams of other accounts are then refused")
+    tenant: Tenant = ""
+
+
+class Twilio(_Section):
+    """Twilio Media Streams, and the platforms that speak its dialect; docs/protocols/twilio.md."""
+
+    inbound_leg: LegName = "customer"
+    outbound_leg: LegName = "agent"
+    reorder_window_ms: int = Field(100, ge=0, le=5_000, description="audio that may wait for a missing chunk")
+    accounts: tuple[TwilioAccount, ...] = Field(
+        (), description="whose signatures let in; then nobody comes in without proof"
+    )
+    public_url: str | None = Field(
+        None, pattern=r"^(wss|ws|https|http)://[^/\s]+", description="the address as the platform was given it"
+    )
+    trust_forwarded: bool = Field(False, description="take it from the proxy's X-Forwarded-Proto and -Host instead")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.inbound_leg == self.outbound_leg:
+            raise ValueError("inbound_leg and outbound_leg: give each track a leg of its own")
+        if self.accounts and self.public_url is None and not self.trust_forwarded:
+            raise ValueError("signatures cover the address: set public_url to what the platform was given")
+        return self
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -72,14 +110,13 @@ class Ingest(_Section):
     idle_timeout_s: float = Field(30.0, gt=0)
     ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
     publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
+    twilio: Twilio = Twilio()
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )
 
 
 Scope = Literal["publish", "subscribe", "admin"]
-Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
-"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
 
 
 class AccessToken(_Section):
