@@ -1,4 +1,4 @@
-"""Twilio Media Streams and its dialects, without the socket: messages in, events out; docs/protocols/twilio.md.
+"""Twilio Media Streams and its dialects, without the socket: messages in, events out (docs/protocols/twilio.md).
 
 State by message; a cell names the events that come out and the next state, or the error. "Other" is any further event
 a platform may tell of (mark, playedStream, clearedAudio, error, ...); nothing is to be done about it::
