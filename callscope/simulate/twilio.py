@@ -21,8 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from callscope import clock
 from callscope.client.recording import Recording, read
 from callscope.client.sending import SendRefused
-from callscope.config import load
-from callscope.simulate.twilio_messages import CODECS, VENDORS, Codec, Messages, encoded
+from callscope.client.twilio_messages import CODECS, VENDORS, Codec, Messages, encoded
 from ingest.protocols.twilio_signature import PLIVO_NONCE, plivo_signature, twilio_signature
 
 TRACKS: Final = ("inbound", "outbound")
@@ -165,11 +164,11 @@ def _at_rate(samples: NDArray[np.int16], rate_hz: int, wanted_hz: int) -> NDArra
     return converted
 
 
-@click.command("twilio")
+@click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--vendor", type=click.Choice(VENDORS), default="twilio", show_default=True, help="Who calls.")
 @click.option("--codec", type=click.Choice(["mulaw", "alaw", "l16"]), help="Default: what the vendor sends by itself.")
-@click.option("--call", help="The call's id. Default: the file's name and a random part.")
+@click.option("--call-id", help="The call's id. Default: the file's name and a random part.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A custom parameter.")
 @click.option("--token", help="An access token, sent in the custom parameter callscopeToken.")
 @click.option("--secret", help="The account's auth token: sign the request with it.")
@@ -180,12 +179,12 @@ def _at_rate(samples: NDArray[np.int16], rate_hz: int, wanted_hz: int) -> NDArra
 @click.option("--swap", type=click.FloatRange(0, 1), default=0.0, help="Share of audio messages that change places.")
 @click.option("--chunk-ms", type=click.IntRange(5, 1_000), default=20, show_default=True, help="Audio in a message.")
 @click.option("--speed", type=click.FloatRange(0, 1000), default=1.0, show_default=True, help="0: as fast as it goes.")
-@click.option("--gateway", help="The gateway's address. Default: as configured, on this machine.")
+@click.option("--url", default="ws://127.0.0.1:7070/twilio", show_default=True, help="The gateway's address.")
 def command(
     file: Path,
     vendor: str,
     codec: str | None,
-    call: str | None,
+    call_id: str | None,
     parameters: tuple[str, ...],
     token: str | None,
     secret: str | None,
@@ -196,7 +195,7 @@ def command(
     swap: float,
     chunk_ms: int,
     speed: float,
-    gateway: str | None,
+    url: str,
 ) -> None:
     """Twilio Media Streams, and Talkdesk, SignalWire, Telnyx, Plivo, Exotel: one call, forked to the gateway.
 
@@ -205,12 +204,10 @@ def command(
     if codec is not None and codec not in CODECS[vendor]:
         raise click.BadParameter(f"{vendor} sends {' or '.join(CODECS[vendor])}.", param_hint="--codec")
     recording = read(file)
-    settings = load().ingest
-    gateway = gateway or f"ws://{settings.host}:{settings.port}/twilio"
     stream = Stream(
         vendor=vendor,
         codec=cast(Codec, codec or CODECS[vendor][0]),
-        call=call or f"{recording.name[:100]}-{uuid.uuid4().hex[:6]}",
+        call=call_id or f"{recording.name[:100]}-{uuid.uuid4().hex[:6]}",
         parameters=dict(_pair(text) for text in parameters) | ({"callscopeToken": token} if token else {}),
         account=account,
         keys=tuple(sorted(keys)),
@@ -219,8 +216,8 @@ def command(
         swap=swap,
     )
     click.echo(f"{file}: {recording.duration_s:.1f} s as {vendor}, {stream.codec}, call {stream.call}")
-    headers = signed(vendor, secret, signed_url or gateway) if secret else {}
-    count = asyncio.run(send(stream, recording, gateway, headers, speed))
+    headers = signed(vendor, secret, signed_url or url) if secret else {}
+    count = asyncio.run(send(stream, recording, url, headers, speed))
     click.echo(f"{count} messages sent; the gateway closed the stream as it should")
 
 

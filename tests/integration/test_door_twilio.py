@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from callscope import kafka as kafka_setup
 from callscope import telemetry
 from callscope.client.recording import Recording
+from callscope.client.twilio_messages import VENDORS, Codec
 from callscope.config import Settings
 from callscope.simulate.twilio import Stream, send, signed
-from callscope.simulate.twilio_messages import VENDORS, Codec
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
 from ingest import app
 from ingest.audio.resample import Resampler

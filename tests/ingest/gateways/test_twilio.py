@@ -14,10 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from callscope.access import Access
 from callscope.client.recording import Recording
 from callscope.client.sending import SendRefused
+from callscope.client.twilio_messages import VENDORS, Codec, Messages, encoded
 from callscope.config import Ingest, Twilio, load
 from callscope.errors import ConfigError
 from callscope.simulate.twilio import Stream, send, signed
-from callscope.simulate.twilio_messages import VENDORS, Codec, Messages, encoded
 from ingest.audio.g711 import MU_LAW
 from ingest.gateways.gate import Gate
 from ingest.gateways.routes import ROUTES

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callscope.client.twilio_messages import CODECS, VENDORS, Messages, encoded
 from callscope.errors import BadAudio, BadHello, BadMessage
-from callscope.simulate.twilio_messages import CODECS, VENDORS, Messages, encoded
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
 from ingest.protocols.events import Audio, Ended, Event, Marked, Missing, Opened
