@@ -11,7 +11,6 @@ from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from callscope.access import Access
 from callscope.client.recording import Recording
 from callscope.client.sending import SendRefused
 from callscope.client.twilio_messages import VENDORS, Codec, Messages, encoded
@@ -19,14 +18,12 @@ from callscope.config import Ingest, Twilio, load
 from callscope.errors import ConfigError
 from callscope.simulate.twilio import Stream, send, signed
 from ingest.audio.g711 import MU_LAW
-from ingest.gateways.gate import Gate
-from ingest.gateways.routes import ROUTES
 from ingest.gateways.twilio import public_url
-from ingest.gateways.websocket import listen
 from ingest.intake import Intake
 from ingest.protocols.twilio_signature import twilio_signature
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.recording import RecordingPublisher
+from tests.ingest.serving import serving
 
 SECRET = "12345678901234567890123456789012"
 TOKEN = "a-token-of-sixteen-or-more"
@@ -58,17 +55,8 @@ async def until(holds: Callable[[], object]) -> None:
 async def running(
     twilio: Mapping[str, Any] | None = None, tokens: list[dict[str, Any]] | None = None, **settings: Any
 ) -> AsyncIterator[Gateway]:
-    publisher = RecordingPublisher()
-    every = load(
-        ingest={"port": 0, "ack_interval_s": 0.02, "twilio": twilio or {}, **settings}, access={"tokens": tokens or []}
-    )
-    intake = Intake(publisher, every.ingest.max_streams, every.ingest.publish_timeout_s)
-    listener = await listen(Gate(every, intake, Access(every.access)), ROUTES)
-    try:
-        yield Gateway(f"ws://127.0.0.1:{listener.port}/twilio", publisher, intake)
-    finally:
-        await listener.close()
-    assert intake.open_streams == 0
+    async with serving({"tokens": tokens or []}, twilio=twilio or {}, **settings) as served:
+        yield Gateway(f"ws://127.0.0.1:{served.port}/twilio", served.publisher, served.gate.intake)
 
 
 def tone(seconds: float, rate_hz: int, channels: int = 2) -> Recording:
