@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from callscope.errors import ConfigError
+from callscope.streams import NAME
 from callscope.topics import DEFAULT_PARTITIONS
 
 
@@ -138,6 +139,41 @@ class Limits(_Section):
     tenant_bytes_per_s: float | None = Field(None, gt=0)
 
 
+LegName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+
+
+class TwilioAccount(_Section):
+    """An account at Twilio, or at a platform that signs as Twilio or Plivo does, which may send."""
+
+    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
+    secret: SecretStr = Field(min_length=1, description="the auth token (SignalWire: the signing key) it signs with")
+    account: str | None = Field(None, description="the account's id; streams of other accounts are then refused")
+    tenant: Tenant = ""
+
+
+class Twilio(_Section):
+    """Twilio Media Streams, and the platforms that speak its dialect; docs/protocols/twilio.md."""
+
+    inbound_leg: LegName = "customer"
+    outbound_leg: LegName = "agent"
+    reorder_window_ms: int = Field(100, ge=0, le=5_000, description="audio that may wait for a missing chunk")
+    accounts: tuple[TwilioAccount, ...] = Field(
+        (), description="whose signatures let in; then nobody comes in without proof"
+    )
+    public_url: str | None = Field(
+        None, pattern=r"^(wss|ws|https|http)://[^/\s]+", description="the address as the platform was given it"
+    )
+    trust_forwarded: bool = Field(False, description="take it from the proxy's X-Forwarded-Proto and -Host instead")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.inbound_leg == self.outbound_leg:
+            raise ValueError("inbound_leg and outbound_leg: give each track a leg of its own")
+        if self.accounts and self.public_url is None and not self.trust_forwarded:
+            raise ValueError("signatures cover the address: set public_url to what the platform was given")
+        return self
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -159,6 +195,7 @@ class Ingest(_Section):
     origins: tuple[str, ...] = Field((), description="pages elsewhere that may send audio: https://host[:port]")
     tls: Tls = Tls()
     limits: Limits = Limits()
+    twilio: Twilio = Twilio()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]

@@ -67,6 +67,12 @@ _ingest_errors = Counter(
     "Connections refused or closed with an error, by HTTP status or close code",
     ["code"],
 )
+_late_chunks = Counter(
+    "callscope_ingest_late_chunks_total", "Chunks of audio that came after they were given up, or twice", ["source"]
+)
+_unheeded_messages = Counter(
+    "callscope_ingest_unheeded_messages_total", "Messages of a protocol that need no action", ["source"]
+)
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
@@ -137,6 +143,14 @@ def ingest_error(code: int, peer: str, reason: str) -> None:
     """A connection was closed with an error."""
     _ingest_errors.labels(str(code)).inc()
     _ingest.warning("connection from %s closed with %d: %s", peer, code, reason)
+
+
+def media_stream_ended(source: str, call_id: str, late: int, unheeded: int, unseen: int) -> None:
+    """A stream of numbered messages is over; `unseen` of them never came."""
+    _late_chunks.labels(source).inc(late)
+    _unheeded_messages.labels(source).inc(unheeded)
+    if late or unseen:
+        _ingest.warning("%s stream of %s: %d chunks came too late, %d messages never", source, call_id, late, unseen)
 
 
 def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:

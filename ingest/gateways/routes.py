@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.gateways import stream
+from ingest.gateways import stream, twilio
 from ingest.gateways.websocket import Route
 
-ROUTES: Final = (Route("/v1/stream", stream.serve),)
+ROUTES: Final = (
+    Route("/v1/stream", stream.serve),
+    Route("/twilio", twilio.serve, twilio.admit),
+)
