@@ -123,7 +123,7 @@ class AudioHookProtocol:
         self.close_reason: str | None = None
 
     def receive(self, message: str | bytes, now_s: float = 0.0) -> list[AudioHookEvent]:
-        """What a message means; `answers` has what is to be sent at once. "opened" and "closed" are the caller's to send.
+        """What a message means; `answers` has what is to be sent at once, but not "opened" and "closed".
 
         Args:
             message: str for a text message, bytes for a binary one.
@@ -288,7 +288,7 @@ class AudioHookProtocol:
         return [Missing(samples, reason)] if self._media and not self.is_probe else []
 
     def _after_failure(self, message: str | bytes) -> list[AudioHookEvent]:
-        """After "disconnect" only "close" counts. The count of messages, which may be what went wrong, is not checked."""
+        """After "disconnect" only "close" counts, with whatever number it has."""
         if isinstance(message, bytes):
             return []
         try:

@@ -201,7 +201,8 @@ def test_nonces_are_bounded_and_none_is_forgotten_before_its_time() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=60))
 def test_no_nonce_is_taken_twice_within_its_life(steps: list[tuple[int, int]]) -> None:
     nonces = Nonces(4)
-    now, taken = 0.0, {}
+    now = 0.0
+    taken: dict[int, float] = {}
     for name, pause in steps:
         now += pause
         try:
