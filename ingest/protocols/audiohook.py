@@ -64,6 +64,11 @@ DisconnectReason: TypeAlias = Literal["completed", "unauthorized", "error"]
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The session begins, and "opened" is due. `Opened` follows where audio will come of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientError:
     """The client met an error and says so; the session goes on.
 
@@ -76,7 +81,7 @@ class ClientError:
     message: str
 
 
-AudioHookEvent: TypeAlias = Event | ClientError
+AudioHookEvent: TypeAlias = Event | Begun | ClientError
 
 
 class _State(Enum):
@@ -120,10 +125,11 @@ class AudioHookProtocol:
         self.continued: tuple[str, ...] = ()
         self.opened_at = 0
         self.position = 0
+        self._at = 0
         self.close_reason: str | None = None
 
     def receive(self, message: str | bytes, now_s: float = 0.0) -> list[AudioHookEvent]:
-        """What a message means; `answers` has what is to be sent at once, but not "opened" and "closed".
+        """What a message means. `answers` has what is to be sent at once; `Begun` asks for `opened`, `Ended` for `closed`.
 
         Args:
             message: str for a text message, bytes for a binary one.
@@ -160,6 +166,7 @@ class AudioHookProtocol:
         parameters: dict[str, object] = {"media": [self._media.model_dump()] if self._media else []}
         if received_to is not None and received_to > self.opened_at:
             parameters["discardTo"] = duration_of(received_to)
+            self.position = received_to
         if self._wants_languages:
             parameters["supportedLanguages"] = []  # these are of transcripts, which are not made
         return self._message("opened", parameters)
@@ -235,9 +242,9 @@ class AudioHookProtocol:
         self._wants_languages = opening.supportedLanguages
         self.is_probe = opening.conversationId == NULL_UUID
         self.continued = tuple(session.id.lower() for session in opening.continuedSessions)
-        self.opened_at = self.position = message.samples
+        self.opened_at = self.position = self._at = message.samples
         if self._media is None or self.is_probe:
-            return []
+            return [Begun()]
         call_id = opening.conversationId.lower()
         streams = tuple(StreamId(call_id, self._legs[channel]) for channel in self._media.channels)
         metadata = {
@@ -246,7 +253,7 @@ class AudioHookProtocol:
             "participant_id": opening.participant.id,
             **({"language": opening.language} if opening.language else {}),
         }
-        return [Opened(streams, AudioFormat("mulaw", RATE_HZ, len(streams)), SOURCE, metadata)]
+        return [Begun(), Opened(streams, AudioFormat("mulaw", RATE_HZ, len(streams)), SOURCE, metadata)]
 
     def _audio(self, data: bytes) -> list[AudioHookEvent]:
         if self._state is not _State.OPEN:
@@ -259,8 +266,10 @@ class AudioHookProtocol:
                 f"A piece of audio has {len(data)} bytes: it must be whole samples of {channels} channel(s), "
                 f"{AUDIO_BYTES} bytes at most."
             )
-        self.position += len(data) // channels
-        return [Audio(data)] if data and not self.is_probe else []
+        self._at += len(data) // channels
+        new = max(0, min(len(data) // channels, self._at - self.position))  # an earlier session may have brought it
+        self.position = max(self.position, self._at)
+        return [Audio(data[len(data) - new * channels :])] if new and not self.is_probe else []
 
     def _hole(self, message: ClientMessage, hole: Hole) -> list[AudioHookEvent]:
         reason: MissingReason = "discarded"
@@ -281,6 +290,7 @@ class AudioHookProtocol:
         return []
 
     def _advance(self, to: int, reason: MissingReason) -> list[AudioHookEvent]:
+        self._at = max(self._at, to)
         samples = to - self.position
         if samples <= 0:
             return []

@@ -14,6 +14,7 @@ from ingest.protocols.audiohook import (
     TEXT_CHARACTERS,
     AudioHookEvent,
     AudioHookProtocol,
+    Begun,
     ClientError,
     chosen,
 )
@@ -39,6 +40,13 @@ def new() -> tuple[AudioHookProtocol, Client]:
     return AudioHookProtocol(SESSION, ORGANIZATION, LEGS), Client()
 
 
+def opens(protocol: AudioHookProtocol, client: Client, **changes: Any) -> list[AudioHookEvent]:
+    """What comes of "open" after its first event, which is always the same."""
+    begun, *events = protocol.receive(client.opens(**changes))
+    assert begun == Begun()
+    return events
+
+
 def opened(**changes: Any) -> tuple[AudioHookProtocol, Client]:
     protocol, client = new()
     protocol.receive(client.opens(**changes))
@@ -59,7 +67,7 @@ def hole(start_s: float, discarded_s: float) -> dict[str, str]:
 
 def test_open_gives_two_legs_and_opened_names_the_offer_as_it_was() -> None:
     protocol, client = new()
-    (event,) = protocol.receive(client.opens(language="en-US"))
+    (event,) = opens(protocol, client, language="en-US")
     assert event == Opened(
         (StreamId(CONVERSATION, "customer"), StreamId(CONVERSATION, "agent")),
         AudioFormat("mulaw", 8_000, 2),
@@ -95,7 +103,7 @@ def test_open_gives_two_legs_and_opened_names_the_offer_as_it_was() -> None:
 )
 def test_the_format_chosen_is_one_on_offer_unmodified(offer: list[dict[str, Any]], legs: list[str]) -> None:
     protocol, client = new()
-    (event,) = protocol.receive(client.opens(media=offer))
+    (event,) = opens(protocol, client, media=offer)
     assert isinstance(event, Opened)
     assert [stream.leg for stream in event.streams] == legs
     (selected,) = client.hears(protocol.opened())["parameters"]["media"]
@@ -106,7 +114,7 @@ def test_the_format_chosen_is_one_on_offer_unmodified(offer: list[dict[str, Any]
 @pytest.mark.parametrize("offer", [[], [media("external", format="L16")], [media("external", "external")]])
 def test_without_a_format_that_will_do_the_session_opens_without_audio(offer: list[dict[str, Any]]) -> None:
     protocol, client = new()
-    assert protocol.receive(client.opens(media=offer)) == []
+    assert opens(protocol, client, media=offer) == []
     assert client.hears(protocol.opened())["parameters"] == {"media": []}
     with pytest.raises(BadAudio, match="no format"):
         protocol.receive(bytes(160))
@@ -120,7 +128,7 @@ def test_a_channel_that_is_not_wanted_is_not_taken() -> None:
 
 def test_a_probe_is_answered_and_nothing_comes_of_it() -> None:
     protocol, client = new()
-    assert protocol.receive(client.opens(conversationId=NULL, participant={"id": NULL})) == []
+    assert opens(protocol, client, conversationId=NULL, participant={"id": NULL}) == []
     assert protocol.is_probe
     assert client.hears(protocol.opened())["parameters"] == {"media": [OFFER[0]]}
     assert protocol.receive(STEREO_200_MS) == []
@@ -267,6 +275,19 @@ def test_a_session_that_goes_on_is_told_what_is_received_already() -> None:
     assert client.hears(protocol.opened(20_000))["parameters"]["discardTo"] == "PT2.5S"
 
 
+def test_audio_that_an_earlier_session_brought_is_not_taken_again() -> None:
+    protocol, client = new()
+    client.position = 8_000
+    protocol.receive(client.opens())
+    client.hears(protocol.opened(9_000))
+    client.position = 8_400
+    assert protocol.receive(client.says("discarded", hole(1, 0.05))) == []
+    data = bytes(range(256)) * 8
+    assert protocol.receive(data) == [Audio(data[2 * 600 :])]
+    assert protocol.position == 8_400 + 1_024
+    assert protocol.receive(data) == [Audio(data)]
+
+
 def test_what_the_handshake_announced_must_be_what_open_says() -> None:
     protocol, client = new()
     with pytest.raises(BadHello, match="organizationId"):
@@ -345,7 +366,7 @@ def test_open_is_checked(changes: dict[str, Any]) -> None:
 def test_what_is_unknown_in_a_message_is_passed_over() -> None:
     protocol, client = new()
     text = client.says("open", open_parameters(isBilled=True), extra=1)
-    assert [type(event) for event in protocol.receive(text)] == [Opened]
+    assert [type(event) for event in protocol.receive(text)] == [Begun, Opened]
 
 
 @pytest.mark.parametrize("kind", ["paused", "resumed", "discarded", "update", "error", "dtmf"])
@@ -527,6 +548,6 @@ def test_any_sequence_of_messages_keeps_time_and_order(
     kinds = [type(event) for event in came]
     assert kinds.count(Opened) <= 1 and kinds.count(Ended) <= 1
     if Audio in kinds or Missing in kinds:
-        assert kinds[0] is Opened
+        assert kinds[:2] == [Begun, Opened]
     if Ended in kinds:
         assert kinds[-1] is Ended
