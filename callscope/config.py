@@ -7,13 +7,23 @@ Every setting has a default that runs on one machine. Settings come, later ones 
 
 from __future__ import annotations
 
+import base64
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -61,6 +71,56 @@ class Topics(_Section):
     replication: int = Field(1, ge=1, le=9)
 
 
+Scope = Literal["publish", "subscribe", "admin"]
+Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+class AudioHookKey(_Section):
+    """An API key as it is entered in Genesys Cloud, and whose calls come with it."""
+
+    api_key: SecretStr = Field(min_length=1, max_length=256)
+    client_secret: SecretStr | None = Field(
+        None, description="Base64, as in Genesys Cloud; handshakes then must be signed with it. None: the key is enough"
+    )
+    tenant: Tenant = ""
+
+    @field_validator("client_secret")
+    @classmethod
+    def _is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            try:
+                decoded = base64.b64decode(secret.get_secret_value(), validate=True)
+            except ValueError:
+                raise ValueError("must be Base64") from None
+            if len(decoded) < 16:
+                raise ValueError("must be at least 16 bytes long")
+        return secret
+
+
+class AudioHook(_Section):
+    """Genesys Cloud's AudioHook Monitor."""
+
+    keys: tuple[AudioHookKey, ...] = ()
+    authority: str | None = Field(
+        None, description="the public host[:port] that Genesys Cloud connects to, where a proxy changes the Host header"
+    )
+    legs: dict[Literal["external", "internal"], str] = Field(
+        {"external": "customer", "internal": "agent"},
+        min_length=1,
+        description="what the channels are called; one that is left out is not taken",
+    )
+    reconnect_s: float = Field(30.0, ge=0, le=300, description="how long a broken session's streams wait for the next")
+    refusal_delay_s: float = Field(0.5, ge=0, le=5, description="how long every refused handshake takes, at least")
+    close_timeout_s: float = Field(5.0, gt=0, le=60, description="for the client to close a session it was asked to")
+
+    @model_validator(mode="after")
+    def _legs_differ(self) -> Self:
+        if len(set(self.legs.values())) != len(self.legs):
+            raise ValueError("the channels need different legs")
+        return self
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -75,11 +135,7 @@ class Ingest(_Section):
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )
-
-
-Scope = Literal["publish", "subscribe", "admin"]
-Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
-"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+    audiohook: AudioHook = AudioHook()
 
 
 class AccessToken(_Section):

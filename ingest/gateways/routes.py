@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.gateways import stream
+from ingest.gateways import audiohook, audiohook_access, stream
 from ingest.gateways.websocket import Route
 
-ROUTES: Final = (Route("/v1/stream", stream.serve),)
+ROUTES: Final = (
+    Route("/v1/stream", stream.serve),
+    Route("/audiohook", audiohook.serve, audiohook_access.admit),
+)

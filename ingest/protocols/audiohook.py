@@ -129,7 +129,7 @@ class AudioHookProtocol:
         self.close_reason: str | None = None
 
     def receive(self, message: str | bytes, now_s: float = 0.0) -> list[AudioHookEvent]:
-        """What a message means. `answers` has what is to be sent at once; `Begun` asks for `opened`, `Ended` for `closed`.
+        """What a message means. `answers` has what is to be sent; `Begun` asks for `opened`, `Ended` for `closed`.
 
         Args:
             message: str for a text message, bytes for a binary one.
