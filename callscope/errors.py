@@ -23,6 +23,8 @@
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
     │   ├── StreamExists            4409
+    │   ├── UnknownSession          4410
+    │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
     │   ├── TooManyMessages         1008
     │   ├── TimedOut                4408
@@ -143,6 +145,18 @@ class StreamExists(IngestError):
     """A stream with this id is being received already."""
 
     close_code = 4409
+
+
+class UnknownSession(IngestError):
+    """No stream waits for a client with this session token."""
+
+    close_code = 4410
+
+
+class TooManyFromOne(IngestError):
+    """One address or tenant has as many connections or streams as it may."""
+
+    close_code = 1008
 
 
 class TooManyStreams(IngestError):

@@ -225,7 +225,7 @@ class _Session:
 
     async def _succeeded(self) -> bool:
         """Keep the streams for the conversation's next session; whether one came in time."""
-        deadline = monotonic() + self._settings.audiohook.reconnect_s
+        deadline = monotonic() + self._settings.resume_s
         while self._held is not None and monotonic() < deadline and self._socket.server.is_serving():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):

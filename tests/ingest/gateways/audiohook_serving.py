@@ -106,9 +106,9 @@ class Peer:
 @asynccontextmanager
 async def gate(publisher: RecordingPublisher | None = None, **settings: Any) -> AsyncIterator[Gateway]:
     publisher = publisher or RecordingPublisher()
-    hook = {"refusal_delay_s": 0.0, "close_timeout_s": 0.5, "reconnect_s": 0.0, **settings.pop("audiohook", {})}
+    hook = {"refusal_delay_s": 0.0, "close_timeout_s": 0.5, **settings.pop("audiohook", {})}
     access = settings.pop("access", AccessSettings())
-    ingest = Ingest(port=0, audiohook=AudioHook(**hook), **settings)
+    ingest = Ingest(port=0, audiohook=AudioHook(**hook), **{"resume_s": 0.0, **settings})
     intake = Intake(publisher, ingest.max_streams, ingest.publish_timeout_s)
     listener = await listen(Gate(load(ingest=ingest, access=access), intake, Access(access)), ROUTES)
     try:

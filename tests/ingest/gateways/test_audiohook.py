@@ -213,7 +213,7 @@ async def test_a_client_that_closes_the_session_it_was_asked_to_hears_closed() -
     ("limits", "message"),
     [({"hello_timeout_s": 0.3}, False), ({"idle_timeout_s": 0.3}, True)],
 )
-async def test_silent_clients_are_asked_to_leave(limits: dict[str, float], message: bool) -> None:
+async def test_silent_clients_are_asked_to_leave(limits: dict[str, Any], message: bool) -> None:
     async with gate(**limits) as gateway, peer(gateway) as one, counted(4408):
         if message:
             await one.opens()
@@ -247,7 +247,7 @@ async def test_closed_waits_for_kafka() -> None:
 
 
 async def test_a_conversation_goes_on_in_another_session_after_the_first_was_lost() -> None:
-    async with gate(audiohook={"reconnect_s": 5.0}) as gateway:
+    async with gate(resume_s=5.0) as gateway:
         async with peer(gateway) as one:
             await one.opens()
             await one.sends(mu_law(0.2))
@@ -271,7 +271,7 @@ async def test_a_conversation_goes_on_in_another_session_after_the_first_was_los
 
 
 async def test_a_session_that_continues_another_says_itself_what_is_missing() -> None:
-    async with gate(audiohook={"reconnect_s": 5.0}) as gateway:
+    async with gate(resume_s=5.0) as gateway:
         async with peer(gateway) as one:
             await one.opens()
             await one.sends(mu_law(1.0))
@@ -319,7 +319,7 @@ async def test_a_conversation_with_other_channels_is_refused() -> None:
 
 
 async def test_a_conversation_that_nobody_takes_up_ends() -> None:
-    async with gate(audiohook={"reconnect_s": 0.3}) as gateway:
+    async with gate(resume_s=0.3) as gateway:
         async with peer(gateway) as one:
             await one.opens()
             one.socket.transport.abort()
@@ -328,7 +328,7 @@ async def test_a_conversation_that_nobody_takes_up_ends() -> None:
 
 
 async def test_shutting_down_ends_running_and_waiting_sessions() -> None:
-    async with gate(audiohook={"reconnect_s": 60.0}) as gateway, peer(gateway) as running_one:
+    async with gate(resume_s=60.0) as gateway, peer(gateway) as running_one:
         await running_one.opens()
         async with peer(gateway) as lost:
             await lost.opens()
