@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from callscope.errors import ConfigError
+from callscope.streams import NAME
 from callscope.topics import DEFAULT_PARTITIONS
 
 
@@ -76,6 +77,9 @@ Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$
 """Part of the Kafka keys of all that belongs to it; "" where there is but one."""
 
 
+AudioHookLeg = Annotated[str, StringConstraints(pattern=rf"^({NAME})?$")]
+
+
 class AudioHookKey(_Section):
     """An API key as it is entered in Genesys Cloud, and whose calls come with it."""
 
@@ -105,18 +109,25 @@ class AudioHook(_Section):
     authority: str | None = Field(
         None, description="the public host[:port] that Genesys Cloud connects to, where a proxy changes the Host header"
     )
-    legs: dict[Literal["external", "internal"], str] = Field(
-        {"external": "customer", "internal": "agent"},
-        min_length=1,
-        description="what the channels are called; one that is left out is not taken",
-    )
+    external_leg: AudioHookLeg = Field("customer", description='who is outside; "": that channel is not taken')
+    internal_leg: AudioHookLeg = Field("agent", description='who is inside; "": that channel is not taken')
     refusal_delay_s: float = Field(0.5, ge=0, le=5, description="how long every refused handshake takes, at least")
     close_timeout_s: float = Field(5.0, gt=0, le=60, description="for the client to close a session it was asked to")
 
+    @property
+    def legs(self) -> dict[Literal["external", "internal"], str]:
+        """What the channels that are taken are called."""
+        legs: dict[Literal["external", "internal"], str] = {}
+        if self.external_leg:
+            legs["external"] = self.external_leg
+        if self.internal_leg:
+            legs["internal"] = self.internal_leg
+        return legs
+
     @model_validator(mode="after")
     def _legs_differ(self) -> Self:
-        if len(set(self.legs.values())) != len(self.legs):
-            raise ValueError("the channels need different legs")
+        if self.external_leg == self.internal_leg:
+            raise ValueError("external_leg and internal_leg must differ")
         return self
 
 

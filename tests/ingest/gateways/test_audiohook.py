@@ -79,6 +79,15 @@ async def test_inverted_channels_are_not_confused() -> None:
         assert np.abs(gateway.publisher.pcm(agent)).max() > 30_000
 
 
+async def test_a_channel_can_be_left_out_by_configuration() -> None:
+    async with gate(audiohook={"external_leg": "caller", "internal_leg": ""}) as gateway, peer(gateway) as one:
+        opened = await one.opens()
+        assert opened["parameters"]["media"] == [media("external")]
+        await one.sends(bytes(1_600), channels=1)
+        await one.closes()
+        assert {leg for _, leg in gateway.publisher.told()} == {"", "caller"}
+
+
 async def test_opened_and_pong_do_not_wait_for_kafka() -> None:
     class Stuck(RecordingPublisher):
         async def event(self, happening: Any) -> None:
