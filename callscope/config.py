@@ -7,13 +7,23 @@ Every setting has a default that runs on one machine. Settings come, later ones 
 
 from __future__ import annotations
 
+import base64
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -65,6 +75,60 @@ class Topics(_Section):
 Scope = Literal["publish", "subscribe", "admin"]
 Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
 """Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+AudioHookLeg = Annotated[str, StringConstraints(pattern=rf"^({NAME})?$")]
+
+
+class AudioHookKey(_Section):
+    """An API key as it is entered in Genesys Cloud, and whose calls come with it."""
+
+    api_key: SecretStr = Field(min_length=1, max_length=256)
+    client_secret: SecretStr | None = Field(
+        None, description="Base64, as in Genesys Cloud; handshakes then must be signed with it. None: the key is enough"
+    )
+    tenant: Tenant = ""
+
+    @field_validator("client_secret")
+    @classmethod
+    def _is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            try:
+                decoded = base64.b64decode(secret.get_secret_value(), validate=True)
+            except ValueError:
+                raise ValueError("must be Base64") from None
+            if len(decoded) < 16:
+                raise ValueError("must be at least 16 bytes long")
+        return secret
+
+
+class AudioHook(_Section):
+    """Genesys Cloud's AudioHook Monitor."""
+
+    keys: tuple[AudioHookKey, ...] = ()
+    authority: str | None = Field(
+        None, description="the public host[:port] that Genesys Cloud connects to, where a proxy changes the Host header"
+    )
+    external_leg: AudioHookLeg = Field("customer", description='who is outside; "": that channel is not taken')
+    internal_leg: AudioHookLeg = Field("agent", description='who is inside; "": that channel is not taken')
+    refusal_delay_s: float = Field(0.5, ge=0, le=5, description="how long every refused handshake takes, at least")
+    close_timeout_s: float = Field(5.0, gt=0, le=60, description="for the client to close a session it was asked to")
+
+    @property
+    def legs(self) -> dict[Literal["external", "internal"], str]:
+        """What the channels that are taken are called."""
+        legs: dict[Literal["external", "internal"], str] = {}
+        if self.external_leg:
+            legs["external"] = self.external_leg
+        if self.internal_leg:
+            legs["internal"] = self.internal_leg
+        return legs
+
+    @model_validator(mode="after")
+    def _legs_differ(self) -> Self:
+        if self.external_leg == self.internal_leg:
+            raise ValueError("external_leg and internal_leg must differ")
+        return self
 
 
 class AccessToken(_Section):
@@ -196,6 +260,7 @@ class Ingest(_Section):
     tls: Tls = Tls()
     limits: Limits = Limits()
     twilio: Twilio = Twilio()
+    audiohook: AudioHook = AudioHook()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]

@@ -17,6 +17,8 @@
     ├── IngestError                 something a client sent, with the close code it gets
     │   ├── BadHello                4400
     │   ├── Unauthorized            4401, HTTP 401
+    │   │   ├── BadSignature        a signed request that is not signed well
+    │   │   └── NonceCacheFull      (retriable) more signed requests than can be told apart from repeated ones
     │   ├── Forbidden               4403, HTTP 403
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
@@ -24,6 +26,7 @@
     │   ├── UnknownSession          4410
     │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
+    │   ├── TooManyMessages         1008
     │   ├── TimedOut                4408
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
@@ -112,6 +115,16 @@ class Unauthorized(IngestError):
     close_code = 4401
 
 
+class BadSignature(Unauthorized):
+    """A request whose signature is missing, malformed, too old, used before, or not good."""
+
+
+class NonceCacheFull(Unauthorized):
+    """So many signed requests came that a repeated one could not be told from a new one."""
+
+    retriable = True
+
+
 class Forbidden(IngestError):
     """The token is good, but not for this."""
 
@@ -150,6 +163,12 @@ class TooManyFromOne(IngestError):
 
 class TooManyStreams(IngestError):
     """The gateway's limit of concurrent streams is reached."""
+
+    close_code = 1008
+
+
+class TooManyMessages(IngestError):
+    """Messages other than audio come faster than a client of the protocol has reason to send them."""
 
     close_code = 1008
 

@@ -73,6 +73,10 @@ _late_chunks = Counter(
 _unheeded_messages = Counter(
     "callscope_ingest_unheeded_messages_total", "Messages of a protocol that need no action", ["source"]
 )
+_probes = Counter("callscope_ingest_probes_total", "Sessions that only tried the connection", ["source"])
+_client_errors = Counter(
+    "callscope_ingest_client_errors_total", "Errors that clients met on their side and told us", ["source", "code"]
+)
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
@@ -151,6 +155,23 @@ def media_stream_ended(source: str, call_id: str, late: int, unheeded: int, unse
     _unheeded_messages.labels(source).inc(unheeded)
     if late or unseen:
         _ingest.warning("%s stream of %s: %d chunks came too late, %d messages never", source, call_id, late, unseen)
+
+
+def ingest_probe(source: str, peer: str) -> None:
+    """A client tried the connection; nothing came of it."""
+    _probes.labels(source).inc()
+    _ingest.info("connection probe from %s (%s)", peer, source)
+
+
+def ingest_client_error(source: str, peer: str, code: int, message: str) -> None:
+    """A client met an error on its side and told us."""
+    _client_errors.labels(source, str(code)).inc()
+    _ingest.warning("client at %s (%s) reports error %d: %s", peer, source, code, message)
+
+
+def ingest_reconnected(stream: str, seconds: float) -> None:
+    """A source came back on another connection, after so long."""
+    _ingest.info("stream goes on over another connection: %s after %.2f s", stream, seconds)
 
 
 def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest.gateways import stream, twilio
+from ingest.gateways import audiohook, audiohook_access, stream, twilio
 from ingest.gateways.websocket import Route
 
 ROUTES: Final = (
     Route("/v1/stream", stream.serve),
     Route("/twilio", twilio.serve, twilio.admit),
+    Route("/audiohook", audiohook.serve, audiohook_access.admit),
 )
