@@ -54,8 +54,8 @@ class ChanWebSocketProtocol:
     """One connection's state.
 
     Args:
-        query: the parameters of the address that was dialled, decoded; `call_id` and `leg` name the stream, the others
-            are metadata.
+        query: the parameters of the address that was dialled, decoded; `call_id` and `leg` name the stream where no
+            channel variable does, the others are metadata.
     """
 
     def __init__(self, query: Mapping[str, str]) -> None:
@@ -102,8 +102,9 @@ class ChanWebSocketProtocol:
                 "Asterisk converts."
             )
         variables = _variables(event.get("channel_variables"))
-        call_id = self._query.get("call_id") or variables.pop("call_id", None)
-        leg = self._query.get("leg") or variables.pop("leg", None)
+        # The variables first: Asterisk 22.10 repeats the v(...) of an earlier call where a later one gives none.
+        call_id = variables.pop("call_id", None) or self._query.get("call_id")
+        leg = variables.pop("leg", None) or self._query.get("leg")
         own_id = platform_name(event.get("channel_id"))
         if call_id is None and own_id is None:
             raise BadHello("MEDIA_START has no channel_id, and no call_id is given. Add v(call_id=...) when dialling.")
@@ -113,8 +114,8 @@ class ChanWebSocketProtocol:
         )
         told = {
             **{name: event[name] for name in ("connection_id", "channel", "channel_id") if name in event},
-            **variables,
             **{name: value for name, value in self._query.items() if name not in ("call_id", "leg")},
+            **variables,
         }
         return Opened((stream,), audio_format, SOURCE, metadata_of(told))
 

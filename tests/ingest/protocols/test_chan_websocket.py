@@ -66,8 +66,8 @@ def test_parameters_of_the_address_name_the_stream() -> None:
     assert "geheim" not in str(event), "a token is not kept with the call"
 
 
-def test_parameters_win_over_variables() -> None:
-    assert opened(start(), call_id="call-3", leg="customer").streams == (StreamId("call-3", "customer"),)
+def test_variables_win_over_parameters_which_asterisk_may_have_kept_from_another_call() -> None:
+    assert opened(start(), call_id="call-0", leg="customer").streams == (StreamId("call-1", "agent"),)
 
 
 def test_without_names_asterisks_own_id_is_the_call_and_the_leg_unknown() -> None:
