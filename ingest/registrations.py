@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 from callscope.errors import StreamExists, TooManyStreams
 from callscope.streams import StreamId
 
 GrantT = TypeVar("GrantT")
+WAIT_S: Final = 60.0
+"""How long an announcement is good."""
+MOST: Final = 10_000
+"""How many may wait at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Registrations(Generic[GrantT]):
         limit: how many may wait at once.
     """
 
-    def __init__(self, ttl_s: float, limit: int) -> None:
+    def __init__(self, ttl_s: float = WAIT_S, limit: int = MOST) -> None:
         self._ttl_s = ttl_s
         self._limit = limit
         self._waiting: dict[bytes, tuple[float, Registration[GrantT]]] = {}

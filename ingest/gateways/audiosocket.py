@@ -10,7 +10,7 @@ from typing import Final
 from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic, wall_ns
-from callscope.errors import IngestError, TimedOut, TooManyStreams, Unauthorized
+from callscope.errors import ConfigError, IngestError, TimedOut, TooManyStreams, Unauthorized
 from callscope.streams import StreamId
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
@@ -30,12 +30,19 @@ async def listen(gate: Gate) -> AudioSocketListener | None:
     """Open the port, where the settings name one.
 
     Raises:
-        OSError: the port cannot be had.
+        ConfigError: the port cannot be had.
     """
-    if gate.settings.ingest.audiosocket_port is None:
+    host, port = gate.settings.ingest.host, gate.settings.ingest.audiosocket_port
+    if port is None:
         return None
     listener = AudioSocketListener(gate)
-    await listener.open(gate.settings.ingest.host, gate.settings.ingest.audiosocket_port)
+    try:
+        await listener.open(host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"The gateway cannot listen for AudioSocket on {host}:{port}: {error.strerror or error}. Set "
+            "CALLSCOPE_INGEST__AUDIOSOCKET_PORT to a free port (0 picks one)."
+        ) from error
     return listener
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from callscope.access import Access
+from callscope.access import Access, Grant
 from callscope.config import Settings
 from ingest.intake import Intake
+from ingest.registrations import Registrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,13 @@ class Gate:
         settings: all of them.
         intake: where streams are handed in.
         access: who may come in.
+        registrations: the AudioSocket connections that were announced.
     """
 
     settings: Settings
     intake: Intake
     access: Access
+    registrations: Registrations[Grant] = field(default_factory=Registrations)
 
 
 class Listener(Protocol):

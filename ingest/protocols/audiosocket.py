@@ -95,6 +95,11 @@ class AudioSocketProtocol:
         """Whether the UUID has come and was admitted."""
         return self._admission is not None
 
+    @property
+    def is_between_packets(self) -> bool:
+        """Whether all that came are whole packets, so that a closed connection is an end as it should be."""
+        return not self._buffer
+
     def receive(self, data: bytes) -> Iterator[Event]:
         """The events of some bytes, one after the other; to be run to its end.
 
