@@ -10,11 +10,12 @@ from typing import Final
 from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic, wall_ns
-from callscope.errors import ConfigError, IngestError, TimedOut, TooManyStreams, Unauthorized
+from callscope.errors import ConfigError, IngestError, TimedOut, TooManyFromOne, TooManyStreams, Unauthorized
 from callscope.streams import StreamId
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.listening import WATCH_S, take
+from ingest.gateways.pace import Pace
 from ingest.intake import Source
 from ingest.protocols.audiosocket import Admission, AudioSocketProtocol
 from ingest.protocols.events import Ended, Opened
@@ -81,19 +82,24 @@ class AudioSocketListener:
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(reader, writer, self._gate)
-        task = asyncio.create_task(connection.serve(len(self._connections)))
+        alike = sum(other.address == connection.address for other in self._connections.values())
+        task = asyncio.create_task(connection.serve(len(self._connections), alike))
         self._connections[task] = connection
         task.add_done_callback(self._connections.pop)
 
 
 class _Connection:
-    """One channel's connection, from the UUID to the hanging up."""
+    """One channel's connection, from the UUID to the hanging up; `address` is Asterisk's."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Gate) -> None:
         self._reader = reader
         self._writer = writer
         self._gate = gate
         self._settings = gate.settings.ingest
+        peer = writer.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else "unknown"
+        limits = self._settings.limits
+        self._pace = Pace(limits.bytes_per_s, limits.bytes_per_s)
         self._protocol = AudioSocketProtocol(self._admit)
         self._grant: Grant | None = None
         self._source: Source | None = None
@@ -101,14 +107,17 @@ class _Connection:
         self._is_taking = False
         self._stopped = asyncio.Event()
 
-    async def serve(self, others: int) -> None:
+    async def serve(self, others: int, alike: int) -> None:
         """Speak to the end.
 
         Args:
             others: how many connections there are besides this one.
+            alike: how many of them are from the same address.
         """
         reason, whole = "gateway error", False
         try:
+            if alike >= self._settings.limits.connections_per_address:
+                raise TooManyFromOne(f"This address has {alike} AudioSocket connections, which is the limit.")
             if others >= 2 * self._settings.max_streams:
                 raise TooManyStreams(f"{others} AudioSocket connections are open already. Try again later.")
             reason, whole = await self._receive_and_watch()
@@ -172,6 +181,9 @@ class _Connection:
             self._is_taking = True
             self._quiet_since = monotonic()
             arrived_ns = wall_ns()
+            if delay_s := self._pace.delay_s(len(data), self._quiet_since):
+                telemetry.ingest_held_back()
+                await asyncio.sleep(delay_s)
             for event in self._protocol.receive(data):
                 match event:
                     case Opened():
@@ -228,5 +240,4 @@ class _Connection:
         self._writer.transport.abort()
 
     def _count(self, error: IngestError) -> None:
-        peer = self._writer.get_extra_info("peername")
-        telemetry.ingest_error(error.close_code, str(peer[0]) if peer else "unknown", close_reason(str(error)))
+        telemetry.ingest_error(error.close_code, self.address, close_reason(str(error)))

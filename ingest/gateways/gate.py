@@ -7,6 +7,7 @@ from typing import Protocol
 
 from callscope.access import Access, Grant
 from callscope.config import Settings
+from ingest.gateways.resumption import Resumption
 from ingest.intake import Intake
 from ingest.registrations import Registrations
 
@@ -19,12 +20,14 @@ class Gate:
         settings: all of them.
         intake: where streams are handed in.
         access: who may come in.
+        sessions: streams whose clients may come back.
         registrations: the AudioSocket connections that were announced.
     """
 
     settings: Settings
     intake: Intake
     access: Access
+    sessions: Resumption = field(default_factory=Resumption)
     registrations: Registrations[Grant] = field(default_factory=Registrations)
 
 
