@@ -58,7 +58,7 @@ def platform_name(value: object) -> str | None:
 def metadata_of(fields: Mapping[str, object]) -> dict[str, str]:
     """What a platform says of a call, as far as it is short and flat: nothing nested, no secret, at most 32 entries."""
     told = {
-        key[:_KEY_CHARACTERS]: _text(value)[:_VALUE_CHARACTERS]
+        _encodable(key)[:_KEY_CHARACTERS]: _encodable(_text(value))[:_VALUE_CHARACTERS]
         for key, value in fields.items()
         if key and key.lower() not in SECRETS and isinstance(value, str | int | float)
     }
@@ -74,6 +74,11 @@ def json_object(text: str) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def _encodable(text: str) -> str:
+    """JSON can spell half a surrogate pair, which UTF-8, and so Kafka's records, cannot hold: it becomes "?"."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(value: str | int | float) -> str:
