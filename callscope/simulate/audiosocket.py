@@ -109,7 +109,7 @@ async def send_call(
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The gateway.")
-@click.option("--port", default=9092, show_default=True, help="Its AudioSocket port, ingest.audiosocket_port.")
+@click.option("--port", default=9019, show_default=True, help="Its AudioSocket port, ingest.audiosocket_port.")
 @click.option(
     "--register",
     "url",
