@@ -243,6 +243,7 @@ class Ingest(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(7070, ge=0, le=65_535)
+    audiosocket_port: int | None = Field(None, ge=0, le=65_535, description="Asterisk's AudioSocket; None: not served")
     max_streams: int = Field(500, ge=1)
     max_message_bytes: int = Field(1 << 20, ge=1_024)
     hello_timeout_s: float = Field(10.0, gt=0)

@@ -28,6 +28,7 @@
     │   ├── TooManyStreams          1008
     │   ├── TooManyMessages         1008
     │   ├── TimedOut                4408
+    │   ├── SourceFailed            4424, the source itself reported that it failed
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
@@ -177,6 +178,12 @@ class TimedOut(IngestError):
     """Nothing came from the client for too long, or it does not read what it is sent."""
 
     close_code = 4408
+
+
+class SourceFailed(IngestError):
+    """The source reported an error of its own, and sends nothing more."""
+
+    close_code = 4424
 
 
 class NotPublished(IngestError):
