@@ -26,6 +26,16 @@ def configure_logging(level: str) -> None:
     logging.getLogger("callscope.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
+# ── all programs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_kafka = logging.getLogger("callscope.kafka")
+
+
+def consumer_error(reason: str) -> None:
+    """Kafka reported trouble that the client which follows topics mends by itself."""
+    _kafka.warning("kafka: %s", reason)
+
+
 # ── ingest ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _ingest = logging.getLogger("callscope.ingest")
@@ -253,11 +263,6 @@ def record_unreadable(topic: str, partition: int, offset: int, reason: str) -> N
     """A record was skipped."""
     _sink_unreadable.labels(topic).inc()
     _sinks.error("record skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
-
-
-def consumer_error(reason: str) -> None:
-    """Kafka reported trouble that the client mends by itself."""
-    _sinks.warning("kafka: %s", reason)
 
 
 def running_calls(count: int) -> None:
