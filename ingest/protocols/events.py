@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
@@ -34,14 +34,39 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A piece of audio, cut anywhere."""
+    """A piece of audio, cut anywhere.
+
+    Attributes:
+        data: the bytes.
+        leg: whose; None: all channels of the source, interleaved.
+        capture_ns: when its first sample was captured, nanoseconds since the epoch; 0: not known.
+    """
 
     data: bytes
+    leg: str | None = None
+    capture_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """So many samples of the source's timeline never came.
+
+    Attributes:
+        samples: of each channel, at the source's rate.
+        reason: why.
+        leg: whose; None: all channels of the source.
+    """
+
+    samples: int
+    reason: Literal["lost", "discarded", "paused"] = "lost"
+    leg: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The source said that this was all."""
+    """The source said that this was all, of one leg or (None) of all."""
+
+    leg: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +84,4 @@ class Consented:
     purposes: tuple[str, ...] = ()
 
 
-Event: TypeAlias = Opened | Audio | Consented | Ended
+Event: TypeAlias = Opened | Audio | Missing | Consented | Ended

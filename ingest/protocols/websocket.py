@@ -123,7 +123,7 @@ class WebSocketProtocol:
         try:
             hello = Hello.model_validate_json(message)
         except ValidationError as error:
-            raise BadHello("The hello cannot be served: " + _explained(error)) from error
+            raise BadHello("The hello cannot be served: " + explained(error)) from error
         streams = tuple(StreamId(hello.call_id, leg) for leg in hello.leg_names)
         self._state = _State.AUDIO
         self._acknowledged = dict.fromkeys(streams, 0)
@@ -145,7 +145,7 @@ class WebSocketProtocol:
         try:
             consent = Consent.model_validate_json(message)
         except ValidationError as error:
-            raise BadMessage("The consent cannot be taken: " + _explained(error)) from error
+            raise BadMessage("The consent cannot be taken: " + explained(error)) from error
         legs = [stream.leg for stream in self._acknowledged]
         if consent.leg is not None and consent.leg not in legs:
             raise BadMessage(f"The consent is about leg {consent.leg!r}; this connection carries {legs}.")
@@ -231,7 +231,8 @@ def _printable(text: str) -> str:
     return shown if len(shown) <= _MESSAGE_CHARACTERS else shown[: _MESSAGE_CHARACTERS - 1] + "…"
 
 
-def _explained(error: ValidationError) -> str:
+def explained(error: ValidationError) -> str:
+    """What pydantic found wrong, in one line, without repeating the input."""
     return "; ".join(
         f"{'.'.join(str(part)[:64] for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
         for e in error.errors(include_input=False, include_url=False)[:5]

@@ -351,26 +351,49 @@ class Ended(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEGS_FIELD_NUMBER: _builtins.int
-    PADDED_FIELD_NUMBER: _builtins.int
-    padded: _builtins.int
-    """How many samples of that are silence which the client did not send, at most 319."""
     @_builtins.property
-    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegTime]:
-        """Length of each leg, with the silence that fills its last frame."""
-
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegEnd]: ...
     def __init__(
         self,
         *,
-        legs: _abc.Iterable[Global___LegTime] | None = ...,
-        padded: _builtins.int = ...,
+        legs: _abc.Iterable[Global___LegEnd] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["legs", b"legs", "padded", b"padded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legs", b"legs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ended: _TypeAlias = Ended  # noqa: Y015
+
+@_typing.final
+class LegEnd(_message.Message):
+    """How long a leg was, samples at 16 kHz."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEG_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    PADDED_FIELD_NUMBER: _builtins.int
+    leg: _builtins.str
+    published: _builtins.int
+    """All of it that is in Kafka, with the silence that fills its last frame."""
+    padded: _builtins.int
+    """How much of that is silence which the client did not send, at most 319."""
+    def __init__(
+        self,
+        *,
+        leg: _builtins.str = ...,
+        published: _builtins.int = ...,
+        padded: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leg", b"leg", "padded", b"padded", "published", b"published"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LegEnd: _TypeAlias = LegEnd  # noqa: Y015
 
 @_typing.final
 class AnalysisResult(_message.Message):
