@@ -15,7 +15,7 @@ from schemas.v1.features_pb2 import FeatureWindow
 from schemas.v1.insight_pb2 import Insight
 
 DUPLICATE_WINDOW: Final = 8_192
-"""Results within which a repeated one is recognised: minutes of two busy legs. A worker that takes over repeats less."""
+"""Results within which a repeated one is recognised: minutes of two legs. A worker that takes over repeats less."""
 
 RESULT_TOPICS: Final = (VOICE_ACTIVITY.name, VOICE_FEATURES.name, VOICE_INSIGHTS.name, CALL_EVENTS.name)
 """Where results are read from."""

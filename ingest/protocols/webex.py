@@ -1,12 +1,12 @@
 """Webex Contact Center's media forking, without gRPC: pieces of both legs in, events placed by their capture times out.
 
 Schema: schemas/webex/conversationaudioforking.proto. One call of `StreamConversationAudio` carries every leg of one
-conversation, mono, in pieces of any length. All legs have one clock: media time 0 of the conversation is the capture time
-of its first piece, and a leg that joins later begins with so much missing.
+conversation, mono, in pieces of any length. All legs have one clock: media time 0 of the conversation is the capture
+time of its first piece, and a leg that joins later begins with so much missing.
 
 Within a leg pieces follow one another without a seam as long as their capture times say so to within 200 ms; a slow
-difference between the sample clock and the wall clock is followed. A jump ahead is audio that is missing. A jump back is a
-wall clock that was set, and moves nothing; but after a reconnect it is audio that had come already, which is dropped.
+difference between the sample clock and the wall clock is followed. A jump ahead is audio that is missing. A jump back
+is a wall clock that was set, and moves nothing; but after a reconnect it is audio that had come already, and dropped.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class WebexStream:
             events.append(Opened((leg.stream,), audio_format, SOURCE, metadata))
         elif leg.audio_format != audio_format:
             raise BadAudio(
-                f"The audio of {leg.stream} changed from {leg.audio_format.encoding} at {leg.audio_format.rate_hz} Hz to "
-                f"{audio_format.encoding} at {audio_format.rate_hz} Hz within the conversation."
+                f"The audio of {leg.stream} changed from {leg.audio_format.encoding} at {leg.audio_format.rate_hz} Hz "
+                f"to {audio_format.encoding} at {audio_format.rate_hz} Hz within the conversation."
             )
         return events + self._place(leg, audio.audio_data, captured_ns)
 
@@ -150,7 +150,7 @@ class WebexStream:
             self._conversation, self.organisation = request.conversation_id, request.customer_org_id
         elif request.conversation_id != self._conversation:
             raise BadMessage(
-                f"A message is of conversation {request.conversation_id[:64]!r}; this call carries {self._conversation}."
+                f"A message is of conversation {request.conversation_id[:64]!r}, this call is {self._conversation}."
             )
 
     def _open(self, audio: AudioStream, audio_format: AudioFormat, captured_ns: int | None) -> _Leg:
