@@ -15,13 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
 from callscope.errors import BadAudio, BadHello, BadMessage, IngestError
-from callscope.streams import StreamId
+from callscope.streams import StreamId, is_name
 from ingest.audio.framing import AudioFormat, Encoding
 from ingest.protocols.events import Audio, Ended, Event, Missing, Opened
-from ingest.protocols.websocket import Name
 from schemas.webex.conversationaudioforking_pb2 import (
     AGENT,
     ALAW,
@@ -48,7 +45,6 @@ FORWARD_STEP_NS: Final = 3_600 * 1_000_000_000
 _JOIN_NS: Final = 24 * FORWARD_STEP_NS
 _LATEST_S: Final = 1 << 33
 
-_NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 _ENCODINGS: Final[Mapping[int, Encoding]] = {LINEAR16: "s16le", MULAW: "mulaw", ALAW: "alaw"}
 _ROLES: Final[Mapping[int, str]] = {CALLER: "customer", AGENT: "agent"}
 
@@ -140,13 +136,11 @@ class WebexStream:
 
     def _check_conversation(self, request: ConversationAudioForkingRequest) -> None:
         if self._conversation is None:
-            try:
-                _NAME.validate_python(request.conversation_id)
-            except ValidationError:
+            if not is_name(request.conversation_id):
                 raise BadHello(
                     f"conversation_id is {request.conversation_id[:64]!r}; it must be 1 to 128 of "
                     "A-Z a-z 0-9 . _ : @ + -"
-                ) from None
+                )
             self._conversation, self.organisation = request.conversation_id, request.customer_org_id
         elif request.conversation_id != self._conversation:
             raise BadMessage(
