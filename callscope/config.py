@@ -61,6 +61,40 @@ class Topics(_Section):
     replication: int = Field(1, ge=1, le=9)
 
 
+Scope = Literal["publish", "subscribe", "admin"]
+Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+class Grpc(_Section):
+    """The gateway's gRPC port, on the gateway's host: `VoiceAnalysis` and Webex's media forking."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0 picks a free one")
+    queue_results: int = Field(2_000, ge=10, description="per call; then the oldest interim results go")
+    results_timeout_s: float = Field(
+        10.0, gt=0, description="after the last audio: no result came for so long, though not all have come"
+    )
+
+
+class Webex(_Section):
+    """Webex Contact Center's media forking: whose tokens are good. Without an address any of ours are."""
+
+    datasource_url: str = Field("", description="address the data source was registered with; then its tokens are asked")
+    schema_uuid: str = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
+    issuers: tuple[str, ...] = Field(
+        (
+            "https://idbroker.webex.com/idb",
+            "https://idbroker-eu.webex.com/idb",
+            "https://idbroker-b-us.webex.com/idb",
+            "https://idbroker-ca.webex.com/idb",
+        ),
+        description="who may have signed a token; keys are fetched from nowhere else",
+    )
+    tenant: Tenant = ""
+    organisations: tuple[str, ...] = Field((), description="customer_org_id of those served; none named: all")
+    reconnect_s: float = Field(30.0, ge=0, description="a conversation whose connection broke waits so long for another")
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -71,15 +105,12 @@ class Ingest(_Section):
     hello_timeout_s: float = Field(10.0, gt=0)
     idle_timeout_s: float = Field(30.0, gt=0)
     ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
+    grpc: Grpc = Grpc()
+    webex: Webex = Webex()
     publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )
-
-
-Scope = Literal["publish", "subscribe", "admin"]
-Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
-"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
 
 
 class AccessToken(_Section):

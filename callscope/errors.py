@@ -23,6 +23,10 @@
     │   ├── StreamExists            4409
     │   ├── TooManyStreams          1008
     │   ├── TimedOut                4408
+    │   ├── TooSlow                 1013, a client that does not read its results
+    │   ├── ResultsLate             1011, all audio is safe, but its results did not all come
+    │   ├── GatewayStopping         1001 (retriable)
+    │   ├── Replaced                4409, the same conversation came over another connection
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
@@ -142,6 +146,31 @@ class TimedOut(IngestError):
     """Nothing came from the client for too long, or it does not read what it is sent."""
 
     close_code = 4408
+
+
+class TooSlow(IngestError):
+    """A client reads its results so much slower than they come that final ones would be lost."""
+
+    close_code = 1013
+
+
+class ResultsLate(IngestError):
+    """All audio is safe in Kafka, but the last results of it did not come in time."""
+
+    close_code = 1011
+
+
+class GatewayStopping(IngestError):
+    """The gateway shuts down; what had come was published."""
+
+    close_code = 1001
+    retriable = True
+
+
+class Replaced(IngestError):
+    """The source came back over another connection, which goes on with its streams."""
+
+    close_code = 4409
 
 
 class NotPublished(IngestError):

@@ -53,6 +53,13 @@ _ingest_errors = Counter(
     "Connections refused or closed with an error, by HTTP status or close code",
     ["code"],
 )
+_results_dropped = Counter(
+    "callscope_ingest_results_dropped_total", "Interim results that gRPC clients which read slowly did not get"
+)
+_results_unreadable = Counter(
+    "callscope_ingest_results_unreadable_total", "Results for gRPC clients that could not be read", ["topic"]
+)
+_shed_bytes = Counter("callscope_ingest_shed_bytes_total", "Audio discarded because Kafka did not keep up", ["source"])
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
@@ -112,6 +119,39 @@ def ingest_error(code: int, peer: str, reason: str) -> None:
     """A connection was closed with an error."""
     _ingest_errors.labels(str(code)).inc()
     _ingest.warning("connection from %s closed with %d: %s", peer, code, reason)
+
+
+def ingest_call_refused(status: str, peer: str, reason: str) -> None:
+    """A gRPC call ended with a status other than OK; counted beside the close codes."""
+    _ingest_errors.labels(status).inc()
+    _ingest.warning("gRPC call from %s ended with %s: %s", peer, status, reason)
+
+
+def ingest_call_failed(peer: str, error: BaseException) -> None:
+    """A fault of our own ended a gRPC call."""
+    _ingest_errors.labels("INTERNAL").inc()
+    _ingest.error("gRPC call from %s failed", peer, exc_info=error)
+
+
+def ingest_results_dropped(count: int) -> None:
+    """Interim results gave way in the full queue of a gRPC call."""
+    _results_dropped.inc(count)
+
+
+def ingest_result_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
+    """A result for a gRPC call was skipped."""
+    _results_unreadable.labels(topic).inc()
+    _ingest.error("result skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def ingest_keys_not_fetched(issuer: str, reason: str) -> None:
+    """The keys of an issuer of tokens could not be had."""
+    _ingest.warning("keys of %s cannot be fetched: %s", issuer, reason)
+
+
+def ingest_audio_shed(source: str, size: int) -> None:
+    """A piece of a source that cannot be slowed down was discarded, because Kafka does not keep up."""
+    _shed_bytes.labels(source).inc(size)
 
 
 def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:

@@ -211,7 +211,7 @@ def error_message(error: IngestError) -> str:
         code=error_code(error),
         close_code=error.close_code,
         retriable=error.retriable,
-        message=_printable(str(error)),
+        message=printable(str(error)),
     )
 
 
@@ -222,10 +222,10 @@ def error_code(error: IngestError) -> str:
 
 def close_reason(text: str) -> str:
     """`text` cut to what a close frame holds, 123 bytes of UTF-8, never inside a character."""
-    return _printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
+    return printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line for a log or a screen: what a client wrote may hold anything."""
     shown = "".join(c if c.isprintable() else " " for c in text[: _MESSAGE_CHARACTERS + 1])
     return shown if len(shown) <= _MESSAGE_CHARACTERS else shown[: _MESSAGE_CHARACTERS - 1] + "…"
