@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `topics`, `doctor`."""
+"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `simulate`, `topics`, `doctor`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
+from callscope.simulate import Simulators
 
 console = Console(highlight=False, soft_wrap=True)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -219,6 +220,11 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
                     console.print(f"{message['call_id']:<24} {_plain(line)}")
 
     asyncio.run(follow())
+
+
+@main.group("simulate", cls=Simulators, help="Speak a telephony platform's part over the wire, from a recording.")
+def simulate() -> None:
+    """A group; the commands are modules of `callscope.simulate`."""
 
 
 @main.command()
