@@ -79,7 +79,9 @@ class Grpc(_Section):
 class Webex(_Section):
     """Webex Contact Center's media forking: whose tokens are good. Without an address any of ours are."""
 
-    datasource_url: str = Field("", description="address the data source was registered with; then its tokens are asked")
+    datasource_url: str = Field(
+        "", description="address the data source was registered with; then its tokens are asked"
+    )
     schema_uuid: str = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
     issuers: tuple[str, ...] = Field(
         (
@@ -92,7 +94,9 @@ class Webex(_Section):
     )
     tenant: Tenant = ""
     organisations: tuple[str, ...] = Field((), description="customer_org_id of those served; none named: all")
-    reconnect_s: float = Field(30.0, ge=0, description="a conversation whose connection broke waits so long for another")
+    reconnect_s: float = Field(
+        30.0, ge=0, description="a conversation whose connection broke waits so long for another"
+    )
 
 
 class Ingest(_Section):

@@ -26,6 +26,7 @@
     │   ├── TooSlow                 1013, a client that does not read its results
     │   ├── ResultsLate             1011, all audio is safe, but its results did not all come
     │   ├── GatewayStopping         1001 (retriable)
+    │   ├── KeysUnavailable         1013 (retriable) the keys that a token must be checked with cannot be had
     │   ├── Replaced                4409, the same conversation came over another connection
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
@@ -164,6 +165,13 @@ class GatewayStopping(IngestError):
     """The gateway shuts down; what had come was published."""
 
     close_code = 1001
+    retriable = True
+
+
+class KeysUnavailable(IngestError):
+    """Whether a token is good cannot be told now, because its issuer's keys cannot be fetched."""
+
+    close_code = 1013
     retriable = True
 
 

@@ -11,7 +11,7 @@ from callscope import telemetry
 from callscope.access import Access, Grant
 from callscope.clock import monotonic
 from callscope.config import Webex
-from callscope.errors import NotPublished, Unauthorized
+from callscope.errors import KeysUnavailable, Unauthorized
 
 KEYS_PATH: Final = "/oauth2/v2/keys/verificationjwk"
 URL_CLAIM: Final = "com.cisco.datasource.url"
@@ -22,7 +22,7 @@ REQUIRED_CLAIMS: Final = ("iss", "exp", "aud", "sub", "jti", URL_CLAIM, SCHEMA_C
 
 _KEYS_KEPT_S: Final = 3_600
 _FETCH_TIMEOUT_S: Final = 5
-_RETRY_S: Final = 10.0
+_RETRY_S: Final = 60.0
 _LEEWAY_S: Final = 5
 
 
@@ -37,8 +37,8 @@ class WebexTokens:
     def __init__(self, settings: Webex, access: Access) -> None:
         self._settings = settings
         self._access = access
-        self._keys: dict[str, jwt.PyJWKClient] = {}
-        self._failed_at: dict[str, float] = {}
+        self._keys: dict[str, tuple[jwt.PyJWK, ...]] = {}
+        self._fetched_at: dict[str, float] = {}
 
     async def grant(self, token: str | None) -> Grant:
         """What the bearer of a token may do.
@@ -84,14 +84,28 @@ class WebexTokens:
                 raise Unauthorized(f"The token was made for another data source: its {claim} is not {wanted}.")
 
     def _key_of(self, issuer: str, token: str) -> Any:
-        """The key that signed the token, from its issuer's set; blocks while that is fetched, at most once an hour."""
-        if monotonic() - self._failed_at.get(issuer, -_RETRY_S) < _RETRY_S:
-            raise NotPublished(f"The keys of {issuer} could not be fetched a moment ago. Try again later.")
-        if issuer not in self._keys:
-            self._keys[issuer] = jwt.PyJWKClient(issuer + KEYS_PATH, lifespan=_KEYS_KEPT_S, timeout=_FETCH_TIMEOUT_S)
-        try:
-            return self._keys[issuer].get_signing_key_from_jwt(token).key
-        except jwt.PyJWKClientConnectionError as error:
-            self._failed_at[issuer] = monotonic()
-            telemetry.ingest_keys_not_fetched(issuer, str(error))
-            raise NotPublished(f"The keys of {issuer} cannot be fetched now. Try again later.") from error
+        """The key that signed the token, from its issuer's set; blocks while that is fetched.
+
+        It is fetched once an hour, and before that only for a key it does not hold, at most once a minute: a stranger
+        who makes up key names cannot make us ask more often.
+        """
+        key_id = jwt.get_unverified_header(token).get("kid")
+        keys = self._keys.get(issuer)
+        age_s = monotonic() - self._fetched_at.get(issuer, -_KEYS_KEPT_S)
+        if age_s >= _KEYS_KEPT_S or (age_s >= _RETRY_S and not _named(keys or (), key_id)):
+            self._fetched_at[issuer] = monotonic()
+            try:
+                client = jwt.PyJWKClient(issuer + KEYS_PATH, cache_jwk_set=False, timeout=_FETCH_TIMEOUT_S)
+                keys = self._keys[issuer] = tuple(client.get_signing_keys())
+            except jwt.PyJWKClientError as error:
+                telemetry.ingest_keys_not_fetched(issuer, str(error))
+        if keys is None:
+            raise KeysUnavailable(f"The keys of {issuer} cannot be fetched now. Try again in a minute.")
+        found = _named(keys, key_id)
+        if found is None:
+            raise Unauthorized("The token is signed with a key that its issuer does not have.")
+        return found.key
+
+
+def _named(keys: tuple[jwt.PyJWK, ...], key_id: object) -> jwt.PyJWK | None:
+    return next((key for key in keys if key.key_id == key_id), None)

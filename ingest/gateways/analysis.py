@@ -40,7 +40,7 @@ class Analysis(VoiceAnalysisServicer):
         self._calls = calls
         self._reader = reader
 
-    async def StreamAnalysis(self, request_iterator: AsyncIterator[AudioChunk], context: Context) -> None:  # type: ignore[override]  # noqa: N802  # written to by `context.write`
+    async def StreamAnalysis(self, request_iterator: AsyncIterator[AudioChunk], context: Context) -> None:  # type: ignore[override]  # written to by `context.write`
         """Serve one call."""
         await self._calls.serve(context, _Call(context, self._gate, self._calls, self._reader).serve())
 
@@ -58,6 +58,7 @@ class _Call:
         self._sources: dict[str | None, Source] = {}
         self._results: GrpcResults | None = None
         self._ready = asyncio.Event()
+        self._sent = asyncio.Event()
         self._waiting_since: float | None = None
         self._writing_since: float | None = None
 
@@ -190,6 +191,7 @@ class _Call:
                 self._writing_since = monotonic()
                 await write(self._context, message)
                 self._writing_since = None
+            self._sent.set()
 
     async def _last_results(self, results: GrpcResults) -> None:
         """Wait until everything that comes of the audio has come, say so, and see it sent."""
@@ -206,9 +208,9 @@ class _Call:
             await asyncio.sleep(_POLL_S)
         await asyncio.sleep(_SETTLE_S)
         padded = {stream: source.padded for source in self._sources.values() for stream in source.published()}
+        self._sent.clear()
         results.answer(self._protocol.ended(self._published(), padded))
-        while len(results) or self._writing_since is not None or self._ready.is_set():
-            await asyncio.sleep(_POLL_S)
+        await self._sent.wait()
 
     def _published(self) -> dict[StreamId, int]:
         return {stream: at for source in self._sources.values() for stream, at in source.published().items()}

@@ -18,6 +18,7 @@ from callscope.errors import (
     Forbidden,
     GatewayStopping,
     IngestError,
+    KeysUnavailable,
     NotPublished,
     Replaced,
     ResultsLate,
@@ -44,6 +45,7 @@ STATUSES: Final[Mapping[type[IngestError], grpc.StatusCode]] = {
     Replaced: grpc.StatusCode.ABORTED,
     ResultsLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotPublished: grpc.StatusCode.UNAVAILABLE,
+    KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     GatewayStopping: grpc.StatusCode.UNAVAILABLE,
 }
 """The status of each error; of one that is not here, FAILED_PRECONDITION."""

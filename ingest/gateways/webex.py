@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from callscope import telemetry
 from callscope.access import Grant
@@ -67,7 +67,7 @@ class MediaForking(ConversationAudioServicer):
         self.tokens = WebexTokens(gate.settings.ingest.webex, gate.access)
         self._conversations: dict[_Key, _Conversation] = {}
 
-    async def StreamConversationAudio(  # type: ignore[override]  # noqa: N802  # written to by `context.write`
+    async def StreamConversationAudio(  # type: ignore[override]  # written to by `context.write`
         self, request_iterator: AsyncIterator[ConversationAudioForkingRequest], context: Context
     ) -> None:
         """Serve one call."""
@@ -198,15 +198,13 @@ class _Call:
         """Read and publish beside one another until the end, or until something else ends the call."""
         self._put(first)
         work = asyncio.create_task(self._publish(conversation, grant))
-        others = (
-            asyncio.create_task(self._read(conversation)),
-            asyncio.create_task(self._watch(conversation)),
-            asyncio.create_task(self.replaced.wait()),
-            asyncio.create_task(self._service.calls.stopping.wait()),
-        )
-        reading, watching, replaced, stopping = others
+        reading = asyncio.create_task(self._read(conversation))
+        watching = asyncio.create_task(self._watch(conversation))
+        replaced = asyncio.create_task(self.replaced.wait())
+        stopping = asyncio.create_task(self._service.calls.stopping.wait())
+        tasks: tuple[asyncio.Task[Any], ...] = (work, reading, watching, replaced, stopping)
         try:
-            waiting = {work, *others}
+            waiting = set(tasks)
             while not work.done():
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if replaced in done:
@@ -218,9 +216,9 @@ class _Call:
                         await task
             await work
         finally:
-            for task in (work, *others):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(work, *others, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, conversation: _Conversation) -> None:
         """Take what comes as fast as it comes: where there is no room, it is discarded."""

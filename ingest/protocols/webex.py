@@ -58,6 +58,7 @@ class _Leg:
         audio_format: how its pieces are written.
         origin_ns: capture time of its media time 0; None where the source gives no capture times.
         samples: its samples so far at its own rate, missing ones included.
+        shed: samples that were discarded since its last piece.
         repeats: after a reconnect, until a piece is new: pieces may have come before.
     """
 
@@ -65,6 +66,7 @@ class _Leg:
     audio_format: AudioFormat
     origin_ns: int | None
     samples: int = 0
+    shed: int = 0
     repeats: bool = False
 
     def nanoseconds(self, samples: int) -> int:
@@ -124,6 +126,12 @@ class WebexStream:
             )
         return events + self._place(leg, audio.audio_data, captured_ns)
 
+    def shed(self, request: ConversationAudioForkingRequest) -> None:
+        """A message came and had to be discarded unread; its leg's next piece will tell of the hole."""
+        leg = self._legs.get((request.audio.role, request.audio.role_id))
+        if leg is not None:
+            leg.shed += len(request.audio.audio_data) // leg.audio_format.step_bytes
+
     def half_closed(self) -> Ended:
         """The conversation is over.
 
@@ -170,6 +178,10 @@ class WebexStream:
     def _place(self, leg: _Leg, data: bytes, captured_ns: int | None) -> list[Event]:
         events: list[Event] = []
         step = leg.audio_format.step_bytes
+        if leg.shed:
+            events.append(Missing(leg.shed, "discarded", leg.stream.leg))
+            leg.samples += leg.shed
+            leg.shed = 0
         if captured_ns is not None:
             if leg.origin_ns is None:
                 leg.origin_ns = captured_ns - leg.nanoseconds(leg.samples)
