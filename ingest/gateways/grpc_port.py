@@ -134,7 +134,7 @@ async def listen(gate: Gate) -> Listener | None:
 
 def _webex_health(servicer: Any) -> grpc.GenericRpcHandler:
     """The same health service under the name by which Webex asks for it."""
-    codecs = {
+    codecs: dict[str, Any] = {
         "request_deserializer": health_pb2.HealthCheckRequest.FromString,
         "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
     }
