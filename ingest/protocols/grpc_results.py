@@ -96,7 +96,9 @@ class GrpcResults:
         return dropped
 
     def next(self, pushed_ns: int) -> AnalysisResult | None:
-        """The next message to write, numbered and stamped; None if nothing waits."""
+        """The next message to write, numbered and stamped; None if nothing waits, or a final result was lost."""
+        if self.too_slow:
+            return None
         if dropped := self._mailbox.take_dropped():
             message = AnalysisResult(is_final=True, dropped=Dropped(count=dropped))
         elif len(self._mailbox):

@@ -25,7 +25,7 @@ from schemas.webex.conversationaudioforking_pb2 import (
     ConversationAudioForkingRequest,
 )
 from schemas.webex.conversationaudioforking_pb2_grpc import ConversationAudioStub
-from tests.ingest.gateways.grpc_serving import configured, connected, listening
+from tests.ingest.gateways.grpc_serving import configured, connected, listening, until
 from tests.ingest.reading import records_of
 
 ORGANISATION = "11111111-1111-4111-8111-111111111111"
@@ -44,6 +44,10 @@ def frames_of(settings: Settings, call_id: str, leg: str) -> list[AudioFrame]:
 
 def events_of(settings: Settings, call_id: str) -> list[CallEvent]:
     return [CallEvent.FromString(message.value()) for message in records_of(settings, CALL_EVENTS, call_id)]
+
+
+def ended_of(settings: Settings, call_id: str) -> list[CallEvent]:
+    return [event for event in events_of(settings, call_id) if event.kind == CallEvent.STREAM_ENDED]
 
 
 def audio_of(frames: list[AudioFrame]) -> np.ndarray:
@@ -122,8 +126,7 @@ async def test_a_conversation_goes_on_over_another_connection(kafka: Settings, c
             call = ConversationAudioStub(channel).StreamConversationAudio()
             for message in messages[:200]:
                 await call.write(message)
-            while not frames_of(kafka, call_id, "agent"):
-                await asyncio.sleep(0.05)
+            await until(lambda: frames_of(kafka, call_id, "agent"))
             await asyncio.sleep(0.2)
             call.cancel()
 
@@ -165,10 +168,8 @@ async def test_a_conversation_nobody_takes_up_again_ends(kafka: Settings, call_i
                 await call.write(message)
             await asyncio.sleep(0.2)
             call.cancel()
-        async with asyncio.timeout(10):
-            while not (ended := [e for e in events_of(kafka, call_id) if e.kind == CallEvent.STREAM_ENDED]):
-                await asyncio.sleep(0.1)
-    assert ended[0].reason == "connection lost"
+        await until(lambda: ended_of(kafka, call_id))
+    assert ended_of(kafka, call_id)[0].reason == "connection lost"
     assert audio_of(frames_of(kafka, call_id, "customer")).sum() == 1_600
 
 

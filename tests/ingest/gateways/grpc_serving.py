@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
@@ -53,3 +53,14 @@ async def connected(listener: GrpcListener, *options: tuple[str, int]) -> AsyncI
     """A client's channel to it."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}", options=options) as channel:
         yield channel
+
+
+async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
+    """Return when something holds that happens on the other side of a wire.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110  # what is asked knows no event
+            await asyncio.sleep(0.01)
