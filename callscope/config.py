@@ -99,24 +99,6 @@ class Webex(_Section):
     )
 
 
-class Ingest(_Section):
-    """The gateway."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(7070, ge=0, le=65_535)
-    max_streams: int = Field(500, ge=1)
-    max_message_bytes: int = Field(1 << 20, ge=1_024)
-    hello_timeout_s: float = Field(10.0, gt=0)
-    idle_timeout_s: float = Field(30.0, gt=0)
-    ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
-    grpc: Grpc = Grpc()
-    webex: Webex = Webex()
-    publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
-    allow_unauthenticated: bool = Field(
-        False, description="listen beyond this machine although anyone who reaches the port may send audio"
-    )
-
-
 class AccessToken(_Section):
     """A bearer token and what its bearer may do."""
 
@@ -133,10 +115,85 @@ class AccessToken(_Section):
         return self
 
 
+JwtAlgorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+
+
+class Jwt(_Section):
+    """Signed tokens: their claims `tenant`, `scope` (words) and `exp` say what they allow and until when."""
+
+    algorithms: tuple[JwtAlgorithm, ...] = Field(min_length=1, description="no others are accepted")
+    secret: SecretStr | None = Field(None, min_length=32, description="for HS...; or, for the others:")
+    public_key_file: Path | None = Field(None, description="PEM")
+    audience: str | None = Field(None, description="must be among the claim `aud`")
+    issuer: str | None = Field(None, description="must be the claim `iss`")
+    leeway_s: float = Field(5.0, ge=0, le=300, description="how far clocks may be apart")
+    longest_s: float = Field(86_400.0, gt=0, description="a token that is good for longer than that is refused")
+
+    @model_validator(mode="after")
+    def _one_kind_of_key(self) -> Self:
+        symmetric = {name.startswith("HS") for name in self.algorithms}
+        if len(symmetric) > 1:
+            raise ValueError("HS... and the others cannot be mixed: a public key is no secret")
+        if (self.secret is not None) != symmetric.copy().pop() or (self.public_key_file is None) != symmetric.pop():
+            raise ValueError("HS... needs secret, the others public_key_file, and no more")
+        return self
+
+
 class Access(_Section):
     """Who may come in. With nothing here everybody may do everything, and nothing listens beyond this machine."""
 
     tokens: tuple[AccessToken, ...] = ()
+    jwt: Jwt | None = None
+
+
+class Tls(_Section):
+    """A listener's certificate. Files that change are read again for the next connection."""
+
+    cert_file: Path | None = Field(None, description="PEM, with the chain")
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _both_files(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        return self
+
+
+class Limits(_Section):
+    """What one address, and one tenant, may take of the gateway. Rates are kept by reading more slowly."""
+
+    connections_per_address: int = Field(200, ge=1)
+    connections_per_tenant: int | None = Field(None, ge=1)
+    streams_per_tenant: int | None = Field(None, ge=1)
+    messages_per_s: float = Field(2_000.0, gt=0, description="of one connection")
+    bytes_per_s: float = Field(64e6, gt=0, description="of one connection")
+    tenant_bytes_per_s: float | None = Field(None, gt=0)
+
+
+class Ingest(_Section):
+    """The gateway."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(7070, ge=0, le=65_535)
+    max_streams: int = Field(500, ge=1)
+    max_message_bytes: int = Field(1 << 20, ge=1_024)
+    hello_timeout_s: float = Field(10.0, gt=0)
+    idle_timeout_s: float = Field(30.0, gt=0)
+    resume_s: float = Field(30.0, ge=0, description="how long a stream waits for a client that was cut off")
+    catch_up_speed: float = Field(
+        8.0, ge=1, description="a client that came back may send so much faster than real time"
+    )
+    ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
+    publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
+    allow_unauthenticated: bool = Field(
+        False, description="listen beyond this machine although anyone who reaches the port may send audio"
+    )
+    origins: tuple[str, ...] = Field((), description="pages elsewhere that may send audio: https://host[:port]")
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    grpc: Grpc = Grpc()
+    webex: Webex = Webex()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -222,6 +279,7 @@ class Sink(_Section):
     allow_unauthenticated: bool = Field(False, description="listen beyond this machine though anyone may then read")
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
+    tls: Tls = Tls()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 

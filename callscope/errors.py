@@ -21,6 +21,8 @@
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
     │   ├── StreamExists            4409
+    │   ├── UnknownSession          4410
+    │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
     │   ├── TimedOut                4408
     │   ├── TooSlow                 1013, a client that does not read its results
@@ -135,6 +137,18 @@ class StreamExists(IngestError):
     """A stream with this id is being received already."""
 
     close_code = 4409
+
+
+class UnknownSession(IngestError):
+    """No stream waits for a client with this session token."""
+
+    close_code = 4410
+
+
+class TooManyFromOne(IngestError):
+    """One address or tenant has as many connections or streams as it may."""
+
+    close_code = 1008
 
 
 class TooManyStreams(IngestError):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -25,7 +25,7 @@ class CallRefused(CallscopeError):
     """The gateway ended the call with a status other than OK."""
 
 
-async def stream(
+def stream(
     audio: Recording,
     target: str,
     start: StreamStart,
@@ -36,7 +36,7 @@ async def stream(
     timeout_s: float | None = None,
     on_result: Callable[[AnalysisResult], None] = lambda _: None,
 ) -> list[AnalysisResult]:
-    """Send a recording as one gRPC call, and take its results.
+    """Send a recording as one gRPC call, and take its results; blocks until its end.
 
     Args:
         audio: what to send; as s16le at its own rate, all legs interleaved.
@@ -55,7 +55,7 @@ async def stream(
     request.CopyFrom(start)
     request.encoding, request.rate_hz, request.channels = StreamStart.S16LE, audio.rate_hz, audio.channels
 
-    async def chunks() -> AsyncIterator[AudioChunk]:
+    def chunks() -> Iterator[AudioChunk]:
         yield AudioChunk(start=request)
         began, captured = clock.monotonic(), clock.wall_ns()
         size = round(audio.rate_hz * CHUNK_S)
@@ -63,19 +63,18 @@ async def stream(
             piece = audio.pcm[at : at + size]
             if speed > 0:  # a chunk goes out when its last sample would have been spoken
                 due = began + (at + len(piece)) / audio.rate_hz / speed
-                await asyncio.sleep(max(0.0, due - clock.monotonic()))
+                time.sleep(max(0.0, due - clock.monotonic()))
             yield AudioChunk(audio=piece.tobytes(), capture_ns=captured + at * 1_000_000_000 // audio.rate_hz)
 
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    channel = grpc.aio.secure_channel(target, credentials) if credentials else grpc.aio.insecure_channel(target)
     results = []
-    async with channel:
+    with grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target) as channel:
         call = VoiceAnalysisStub(channel).StreamAnalysis(chunks(), metadata=metadata, timeout=timeout_s)
         try:
-            async for result in call:
+            for result in call:
                 results.append(result)
                 on_result(result)
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:
             raise CallRefused(
                 f"The gateway at {target} ended the call: {error.details()} ({error.code().name})"
             ) from error
@@ -107,8 +106,6 @@ def command(
             )
             click.echo(f"{insight.start / 16_000:8.2f} s  {insight.leg}: {insight.model}: {said}")
 
-    results = asyncio.run(
-        stream(audio, target, start, speed=speed, token=token, credentials=credentials, on_result=show)
-    )
+    results = stream(audio, target, start, speed=speed, token=token, credentials=credentials, on_result=show)
     counts = Counter(str(result.WhichOneof("result")) for result in results)
     click.echo(f"{identity}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))

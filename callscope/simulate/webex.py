@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,7 @@ def requests(
     return messages
 
 
-async def fork(
+def fork(
     audio: Recording,
     target: str,
     conversation_id: str,
@@ -76,7 +76,7 @@ async def fork(
     token: str | None = None,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> ConversationAudioForkingResponse:
-    """Fork a recording to the gateway as Webex does, and take its one response.
+    """Fork a recording to the gateway as Webex does, and take its one response; blocks until then.
 
     Args:
         audio: left the caller, right the agent; converted to 16 kHz where Webex does not know its rate.
@@ -95,21 +95,20 @@ async def fork(
         pcm, rate_hz = soxr.resample(pcm, rate_hz, 16_000), 16_000
     messages = requests(pcm, rate_hz, conversation_id, organisation_id, clock.wall_ns(), CHUNK_S)
 
-    async def paced() -> AsyncIterator[ConversationAudioForkingRequest]:
+    def paced() -> Iterator[ConversationAudioForkingRequest]:
         began = clock.monotonic()
         for number, message in enumerate(messages):
             if speed > 0:
                 due = began + (number // audio.channels + 1) * CHUNK_S / speed
-                await asyncio.sleep(max(0.0, due - clock.monotonic()))
+                time.sleep(max(0.0, due - clock.monotonic()))
             yield message
 
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    channel = grpc.aio.secure_channel(target, credentials) if credentials else grpc.aio.insecure_channel(target)
-    async with channel:
+    with grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target) as channel:
         call = ConversationAudioStub(channel).StreamConversationAudio(paced(), metadata=metadata)
         try:
-            responses = [response async for response in call]
-        except grpc.aio.AioRpcError as error:
+            responses = list(call)
+        except grpc.RpcError as error:
             raise CallRefused(
                 f"The gateway at {target} ended the call: {error.details()} ({error.code().name})"
             ) from error
@@ -139,7 +138,5 @@ def command(
     audio = recording.read(file)
     identity = conversation_id or str(uuid.uuid4())
     credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
-    response = asyncio.run(
-        fork(audio, target, identity, organisation_id, speed=speed, token=token, credentials=credentials)
-    )
+    response = fork(audio, target, identity, organisation_id, speed=speed, token=token, credentials=credentials)
     click.echo(f"{identity}: {audio.duration_s:.2f} s sent: {response.status_message}")

@@ -64,6 +64,10 @@ class _Call:
 
     async def serve(self) -> None:
         grant = self._gate.access.grant(token_of(self._context), "publish")
+        with self._calls.limits.of_tenant(grant.tenant) as self._paces:
+            await self._serve(grant)
+
+    async def _serve(self, grant: Grant) -> None:
         opened = await self._start()
         start = self._protocol.start
         assert start is not None
@@ -124,7 +128,7 @@ class _Call:
         """Hand on audio until the client says that this was all. What is not read here waits in the transport."""
         while True:
             self._waiting_since = monotonic()
-            chunk = await read(self._context)
+            chunk = await read(self._context, self._paces)
             self._waiting_since = None
             if chunk is None:
                 self._protocol.half_closed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -24,10 +24,12 @@ from callscope.errors import (
     ResultsLate,
     StreamExists,
     TimedOut,
+    TooManyFromOne,
     TooManyStreams,
     TooSlow,
     Unauthorized,
 )
+from ingest.gateways.grpc_limits import CallLimits, Paces
 from ingest.protocols.websocket import error_code, printable
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -39,6 +41,7 @@ STATUSES: Final[Mapping[type[IngestError], grpc.StatusCode]] = {
     Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     StreamExists: grpc.StatusCode.ALREADY_EXISTS,
+    TooManyFromOne: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooSlow: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TimedOut: grpc.StatusCode.ABORTED,
@@ -60,21 +63,27 @@ class Gone(Exception):
 class GrpcCalls:
     """The calls that are being served.
 
+    Args:
+        limits: of addresses and tenants.
+
     Attributes:
         stopping: set when they are to end.
+        limits: the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: CallLimits) -> None:
+        self.limits = limits
         self.stopping = asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def serve(self, context: Context, work: Awaitable[None]) -> None:
+    async def serve(self, context: Context, work: Coroutine[Any, Any, None]) -> None:
         """Do a call's work, and end it with the status that its error stands for."""
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         try:
-            await work
+            with self.limits.of_address(peer(context)):
+                await work
         except IngestError as error:
             await _refuse(context, error)
         except Gone as gone:
@@ -86,6 +95,7 @@ class GrpcCalls:
             telemetry.ingest_call_failed(peer(context), error)
             await context.abort(grpc.StatusCode.INTERNAL, "A fault of the gateway; its log has it.")
         finally:
+            work.close()  # it may not have begun
             self._running.discard(task)
 
     async def finished(self, timeout_s: float) -> None:
@@ -94,8 +104,12 @@ class GrpcCalls:
             await asyncio.wait(set(self._running), timeout=timeout_s)
 
 
-async def read(context: Context) -> Any:
+async def read(context: Context, paces: Paces | None = None) -> Any:
     """The next message, None after the client half-closed.
+
+    Args:
+        context: the call's.
+        paces: how fast messages may come.
 
     Raises:
         Gone: there will be none.
@@ -103,6 +117,8 @@ async def read(context: Context) -> Any:
     try:
         message = await context.read()
         if message is not grpc.aio.EOF:
+            if paces is not None:
+                await paces.hold(message.ByteSize())
             return message
         # A call that breaks off shows the same end of file; that it has been cancelled is known a moment later.
         await asyncio.sleep(_AFTER_EOF_S)

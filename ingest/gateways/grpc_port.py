@@ -15,6 +15,8 @@ from callscope.errors import ConfigError
 from ingest.gateways.analysis import Analysis
 from ingest.gateways.gate import Gate, Listener
 from ingest.gateways.grpc_calls import GrpcCalls
+from ingest.gateways.grpc_limits import CallLimits
+from ingest.gateways.grpc_tls import server_credentials
 from ingest.gateways.webex import MediaForking
 from ingest.results import ResultsReader
 from schemas.v1 import analysis_pb2
@@ -86,7 +88,7 @@ class GrpcListener:
 
 class _Parts:
     def __init__(self, gate: Gate) -> None:
-        self.calls = GrpcCalls()
+        self.calls = GrpcCalls(CallLimits(gate.settings.ingest.limits))
         self.reader = ResultsReader(gate.settings)
         self.analysis = Analysis(gate, self.calls, self.reader)
         self.forking = MediaForking(gate, self.calls)
@@ -120,8 +122,10 @@ async def listen(gate: Gate) -> Listener | None:
     server.add_generic_rpc_handlers((_webex_health(parts.health),))
     reflection.enable_server_reflection((ANALYSIS, WEBEX, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    credentials = server_credentials(settings.tls)
     try:
-        port = server.add_insecure_port(f"{host}:{settings.grpc.port}")
+        at = f"{host}:{settings.grpc.port}"
+        port = server.add_insecure_port(at) if credentials is None else server.add_secure_port(at, credentials)
     except RuntimeError as error:
         raise ConfigError(
             f"The gateway cannot listen on {host}:{settings.grpc.port} for gRPC. Is the port taken? Set "
@@ -129,7 +133,7 @@ async def listen(gate: Gate) -> Listener | None:
         ) from error
     await parts.reader.start()
     await server.start()
-    return GrpcListener(server, f"grpc://{host}:{port}", port, parts)
+    return GrpcListener(server, f"{'grpc' if credentials is None else 'grpcs'}://{host}:{port}", port, parts)
 
 
 def _webex_health(servicer: Any) -> grpc.GenericRpcHandler:

@@ -143,7 +143,8 @@ class _Call:
     async def serve(self) -> None:
         grant = await self._service.tokens.grant(token_of(self._context))
         try:
-            await self._serve(grant)
+            with self._service.calls.limits.of_tenant(grant.tenant) as self._paces:
+                await self._serve(grant)
         except IngestError as error:
             if not self._context.cancelled():
                 await write(self._context, failed(error))
@@ -223,7 +224,7 @@ class _Call:
     async def _read(self, conversation: _Conversation) -> None:
         """Take what comes as fast as it comes: where there is no room, it is discarded."""
         while True:
-            request = await read(self._context)
+            request = await read(self._context, self._paces)
             self._heard_at = monotonic()
             if request is None:
                 self._put(None)

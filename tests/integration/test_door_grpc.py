@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToJson
@@ -36,7 +38,7 @@ async def test_audio_in_results_back_on_the_same_call(
     assert call.rate_hz == 16_000
     start = StreamStart(call_id=call_id, legs=["customer", "agent"], functionals=True, lld=True)
     async with listening(configured(kafka, results_timeout_s=30)) as listener:
-        results = await stream(call, f"127.0.0.1:{listener.port}", start, speed=0)
+        results = await asyncio.to_thread(stream, call, f"127.0.0.1:{listener.port}", start, speed=0)
 
     assert [result.seq for result in results] == list(range(1, len(results) + 1))
     assert results[0].ready.streams == [f"{call_id}/customer", f"{call_id}/agent"]
@@ -81,7 +83,7 @@ async def test_only_what_was_asked_for(kafka: Settings, fused: System, demo_call
     seen: list[AnalysisResult] = []
     async with listening(configured(kafka, results_timeout_s=30)) as listener:
         target = f"127.0.0.1:{listener.port}"
-        await stream(excerpt(demo_call, 5), target, start, speed=0, on_result=seen.append)
+        await asyncio.to_thread(stream, excerpt(demo_call, 5), target, start, speed=0, on_result=seen.append)
     kinds = {result.WhichOneof("result") for result in seen}
     assert kinds - {"published"} == {"ready", "features", "ended"}
     assert not any(result.features.lld or result.features.functionals for result in seen)

@@ -23,6 +23,7 @@ from schemas.webex.conversationaudioforking_pb2 import (
     ERROR_STREAM_FAILURE,
     MULAW,
     ConversationAudioForkingRequest,
+    ConversationAudioForkingResponse,
 )
 from schemas.webex.conversationaudioforking_pb2_grpc import ConversationAudioStub
 from tests.ingest.gateways.grpc_serving import configured, connected, listening, until
@@ -59,7 +60,9 @@ async def test_both_legs_arrive_bit_for_bit_with_capture_times(
 ) -> None:
     call = Recording("c", demo_call.pcm[: 5 * 16_000 + 100], 16_000)
     async with listening(configured(kafka)) as listener:
-        response = await webex.fork(call, f"127.0.0.1:{listener.port}", call_id, ORGANISATION, speed=0)
+        response = await asyncio.to_thread(
+            webex.fork, call, f"127.0.0.1:{listener.port}", call_id, ORGANISATION, speed=0
+        )
     assert (response.status_message, response.error_code) == ("SUCCESS", ERROR_NONE)
     for channel, leg in enumerate(("customer", "agent")):
         frames = frames_of(kafka, call_id, leg)
@@ -153,7 +156,9 @@ async def test_a_second_connection_takes_over_from_one_that_hangs(kafka: Setting
         await asyncio.sleep(0.1)
         call = ConversationAudioStub(channel).StreamConversationAudio(iter(messages[1:]))
         assert [response.status_message async for response in call] == ["SUCCESS"]
-        assert (await hanging.read()).error_code == ERROR_STREAM_FAILURE
+        response = await hanging.read()
+        assert isinstance(response, ConversationAudioForkingResponse)
+        assert response.error_code == ERROR_STREAM_FAILURE
         assert await hanging.code() == grpc.StatusCode.ABORTED
     assert frames_of(kafka, call_id, "customer")[-1].last
 

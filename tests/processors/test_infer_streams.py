@@ -54,7 +54,7 @@ def test_a_streams_end_makes_it_forgotten() -> None:
     familiar = [Envelope(utterance(segment, 24.0 + segment)) for segment in range(3)]
     end = Envelope(dataclasses.replace(window(), kind=WindowKind.STREAM_END, duration=0))
     results = infer([*familiar, Envelope(window(segment=9)), end, Envelope(window(segment=9))])
-    assert results[-1].record == InsightsEnd(CUSTOMER, end.record.start)
+    assert results[-1].record == InsightsEnd(CUSTOMER, window().start)
     known = insights(results)
     assert known[-2].outputs[0].value is not None
     assert "0.0 of 5.0" in known[-1].outputs[0].unknown_because

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from callscope.streams import StreamId
 from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS
 from ingest.protocols.grpc_results import GrpcResults
@@ -11,7 +13,7 @@ from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.features_pb2 import FeatureWindow
 from schemas.v1.insight_pb2 import Insight
 
-WHO = {"call_id": "acme~c", "leg": "customer"}
+WHO: dict[str, Any] = {"call_id": "acme~c", "leg": "customer"}
 
 
 def results(limit: int = 100, **wanted: object) -> GrpcResults:
@@ -61,8 +63,8 @@ def test_a_repeated_result_is_sent_once() -> None:
 
 def test_what_was_not_asked_for_is_left_out() -> None:
     window = FeatureWindow(**WHO, kind=FeatureWindow.WINDOW, lld=[1.0], functionals=[2.0]).SerializeToString()
-    for wanted, lld, functionals in (({}, 0, 0), ({"lld": True}, 1, 0), ({"functionals": True}, 0, 1)):
-        queue = results(**wanted)
+    for lld, functionals in ((False, False), (True, False), (False, True)):
+        queue = results(lld=lld, functionals=functionals)
         queue.record(VOICE_FEATURES.name, window)
         (message,) = sent(queue)
         assert (len(message.features.lld), len(message.features.functionals)) == (lld, functionals)

@@ -103,7 +103,7 @@ starts = st.builds(
     StreamStart,
     call_id=st.sampled_from(["c", "c/d", "", "t~c"]) | st.text(max_size=10),
     legs=st.lists(st.sampled_from(["customer", "agent", ""]) | st.text(max_size=5), max_size=3),
-    encoding=st.integers(0, 5),  # type: ignore[arg-type]  # not all are of the enum
+    encoding=st.integers(0, 5),
     rate_hz=st.sampled_from([8_000, 16_000]) | st.integers(0, 2**32 - 1),
     channels=st.integers(0, 3),
     metadata=st.dictionaries(st.text(max_size=70), st.text(max_size=260), max_size=3),

@@ -213,9 +213,9 @@ requests = st.builds(
     | st.builds(
         AudioStream,
         audio_data=st.binary(max_size=20),
-        encoding=st.integers(0, 4),  # type: ignore[arg-type]  # not all are of the enum
+        encoding=st.integers(0, 4),
         sample_rate_hertz=st.sampled_from([8_000, 8_000, 16_000, -1]),
-        role=st.integers(0, 3),  # type: ignore[arg-type]  # likewise
+        role=st.integers(0, 3),
         role_id=st.text(max_size=2),
     ),
 )
