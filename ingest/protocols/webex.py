@@ -40,6 +40,8 @@ MAX_LEGS: Final = 8
 TOLERANCE_NS: Final = 200_000_000
 """Capture times that differ by less from the count of samples are jitter."""
 STEADY_NS: Final = 5_000_000
+REPEATED_NS: Final = 60 * 1_000_000_000
+"""A source that reconnects sends at most so much again; a longer jump back is a wall clock that was set."""
 FORWARD_STEP_NS: Final = 3_600 * 1_000_000_000
 """A longer jump ahead is a wall clock that was set."""
 _JOIN_NS: Final = 24 * FORWARD_STEP_NS
@@ -186,15 +188,13 @@ class WebexStream:
             if leg.origin_ns is None:
                 leg.origin_ns = captured_ns - leg.nanoseconds(leg.samples)
             ahead_ns = captured_ns - leg.origin_ns - leg.nanoseconds(leg.samples)
-            if leg.repeats and ahead_ns < -STEADY_NS:
+            if leg.repeats and -REPEATED_NS <= ahead_ns < -STEADY_NS:
                 known = min(len(data) // step, leg.samples_in(-ahead_ns))
                 data = data[known * step :]
                 captured_ns += leg.nanoseconds(known)
                 if not data:
                     return []
-            elif (
-                not leg.samples or (leg.repeats and ahead_ns > STEADY_NS) or TOLERANCE_NS < ahead_ns <= FORWARD_STEP_NS
-            ):
+            elif not leg.samples or (STEADY_NS if leg.repeats else TOLERANCE_NS) < ahead_ns <= FORWARD_STEP_NS:
                 if missing := leg.samples_in(ahead_ns):
                     events.append(Missing(missing, "lost", leg.stream.leg))
                     leg.samples += missing

@@ -124,6 +124,14 @@ def test_after_a_reconnect_what_is_missing_is_marked() -> None:
     assert all_of(stream, piece(120))[0] == Missing(800, "lost", "customer")
 
 
+@pytest.mark.parametrize("hours", [10, -10])
+def test_a_wall_clock_that_was_set_before_a_reconnect_is_neither_a_hole_nor_a_repetition(hours: int) -> None:
+    stream = WebexStream()
+    all_of(stream, piece(0))
+    stream.reconnected()
+    assert [type(event) for event in all_of(stream, piece(hours * 3_600_000))] == [Audio]
+
+
 def test_what_had_to_be_discarded_is_marked_as_such() -> None:
     stream = WebexStream()
     all_of(stream, piece(0))
