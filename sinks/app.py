@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callscope import kafka, telemetry
+from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
 from callscope.following import Follower, KafkaRecord
@@ -34,7 +35,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         KafkaUnreachable: no broker answers.
     """
     hub = Hub(settings.sink.queue_messages)
-    server = ResultsServer(hub, settings.sink, is_healthy=lambda: reader.is_alive())
+    server = ResultsServer(hub, settings.sink, Access(settings.access), is_healthy=lambda: reader.is_alive())
     reader = Follower(
         settings,
         RESULT_TOPICS,

@@ -24,7 +24,9 @@ _FILES: Final = (
     "card.js",
     "connection.js",
     "latency.js",
+    "sender.js",
     "strip.js",
+    "token.js",
 )
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
