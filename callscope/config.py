@@ -291,6 +291,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
+    token: SecretStr | None = Field(None, description="what `callscope send`, `watch` and `simulate` show to be let in")
     kafka: str | None = Field(None, description="bootstrap servers; None runs the embedded broker")
     kafka_security: KafkaSecurity = KafkaSecurity()
     kafka_options: dict[str, str] = Field(default_factory=dict, description="librdkafka properties, as they are")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from callscope.client.backoff import Backoff
-from callscope.client.sender import Sender
-from callscope.client.sending import SendRefused
+from callscope.client.sender import Sender, SendRefused
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.recording import RecordingPublisher
 from tests.ingest.serving import Serving, serving
@@ -79,7 +79,7 @@ async def test_a_cut_connection_is_resumed_and_nothing_is_lost_or_doubled() -> N
         async with sender(proxy) as client:
             feeding = asyncio.create_task(feed(client, audio))
             for share in (0.2, 0.5, 0.8):
-                await until(lambda share=share: client.progress.taken > share * len(audio))
+                await until(partial(lambda least: client.progress.taken > least, share * len(audio)))
                 proxy.cut()
             await feeding
             await client.end()
