@@ -177,6 +177,11 @@ def ingest_result_unreadable(topic: str, partition: int, offset: int, reason: st
     _ingest.error("result skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
 
 
+def ingest_results_unread(error: BaseException) -> None:
+    """The result topics are not read any more: gRPC calls get no results until the gateway is started anew."""
+    _ingest.error("results for gRPC calls are not read any more", exc_info=error)
+
+
 def ingest_keys_not_fetched(issuer: str, reason: str) -> None:
     """The keys of an issuer of tokens could not be had."""
     _ingest.warning("keys of %s cannot be fetched: %s", issuer, reason)

@@ -43,6 +43,7 @@ class ResultsReader:
             KafkaUnreachable: no broker answers.
         """
         self._task = asyncio.create_task(self._follower.run())
+        self._task.add_done_callback(_tell)
         ready = asyncio.create_task(self._follower.wait_caught_up())
         await asyncio.wait((self._task, ready), return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
@@ -89,3 +90,9 @@ class ResultsReader:
                 else:
                     if dropped:
                         telemetry.ingest_results_dropped(dropped)
+
+
+def _tell(reading: asyncio.Task[None]) -> None:
+    """The health service says that it has ended; the log says why."""
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        telemetry.ingest_results_unread(error)
