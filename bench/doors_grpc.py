@@ -1,4 +1,4 @@
-"""The door of `bench.doors` that is our own gRPC service: two legs a call, PCM at 16 kHz interleaved, 20 ms a message."""
+"""The door of `bench.doors` that is our own gRPC service: two legs a call, PCM at 16 kHz, 20 ms a message."""
 
 from __future__ import annotations
 
