@@ -129,6 +129,37 @@ class AudioHook(_Section):
         if self.external_leg == self.internal_leg:
             raise ValueError("external_leg and internal_leg must differ")
         return self
+class Grpc(_Section):
+    """The gateway's gRPC port, on the gateway's host: `VoiceAnalysis` and Webex's media forking."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0 picks a free one")
+    queue_results: int = Field(2_000, ge=10, description="per call; then the oldest interim results go")
+    results_timeout_s: float = Field(
+        10.0, gt=0, description="after the last audio: no result came for so long, though not all have come"
+    )
+
+
+class Webex(_Section):
+    """Webex Contact Center's media forking: whose tokens are good. Without an address any of ours are."""
+
+    datasource_url: str = Field(
+        "", description="address the data source was registered with; then its tokens are asked"
+    )
+    schema_uuid: str = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
+    issuers: tuple[str, ...] = Field(
+        (
+            "https://idbroker.webex.com/idb",
+            "https://idbroker-eu.webex.com/idb",
+            "https://idbroker-b-us.webex.com/idb",
+            "https://idbroker-ca.webex.com/idb",
+        ),
+        description="who may have signed a token; keys are fetched from nowhere else",
+    )
+    tenant: Tenant = ""
+    organisations: tuple[str, ...] = Field((), description="customer_org_id of those served; none named: all")
+    reconnect_s: float = Field(
+        30.0, ge=0, description="a conversation whose connection broke waits so long for another"
+    )
 
 
 class AccessToken(_Section):
@@ -262,6 +293,8 @@ class Ingest(_Section):
     limits: Limits = Limits()
     twilio: Twilio = Twilio()
     audiohook: AudioHook = AudioHook()
+    grpc: Grpc = Grpc()
+    webex: Webex = Webex()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]

@@ -29,6 +29,11 @@
     │   ├── TooManyMessages         1008
     │   ├── TimedOut                4408
     │   ├── SourceFailed            4424, the source itself reported that it failed
+    │   ├── TooSlow                 1013, a client that does not read its results
+    │   ├── ResultsLate             1011, all audio is safe, but its results did not all come
+    │   ├── GatewayStopping         1001 (retriable)
+    │   ├── KeysUnavailable         1013 (retriable) the keys that a token must be checked with cannot be had
+    │   ├── Replaced                4409, the same conversation came over another connection
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
@@ -184,6 +189,38 @@ class SourceFailed(IngestError):
     """The source reported an error of its own, and sends nothing more."""
 
     close_code = 4424
+
+
+class TooSlow(IngestError):
+    """A client reads its results so much slower than they come that final ones would be lost."""
+
+    close_code = 1013
+
+
+class ResultsLate(IngestError):
+    """All audio is safe in Kafka, but the last results of it did not come in time."""
+
+    close_code = 1011
+
+
+class GatewayStopping(IngestError):
+    """The gateway shuts down; what had come was published."""
+
+    close_code = 1001
+    retriable = True
+
+
+class KeysUnavailable(IngestError):
+    """Whether a token is good cannot be told now, because its issuer's keys cannot be fetched."""
+
+    close_code = 1013
+    retriable = True
+
+
+class Replaced(IngestError):
+    """The source came back over another connection, which goes on with its streams."""
+
+    close_code = 4409
 
 
 class NotPublished(IngestError):

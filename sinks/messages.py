@@ -231,6 +231,8 @@ def _features(value: bytes) -> Message | None:
 
 def _insight(value: bytes) -> Message | None:
     record = Insight.FromString(value)
+    if record.stream_ended:
+        return None
     outputs = {
         output.name: {
             "value": _rounded(output.value) if output.HasField("value") else None,
