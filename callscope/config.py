@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -75,6 +75,33 @@ class Ingest(_Section):
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )
+
+
+Scope = Literal["publish", "subscribe", "admin"]
+Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+class AccessToken(_Section):
+    """A bearer token and what its bearer may do."""
+
+    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
+    token: SecretStr | None = Field(None, min_length=16, description="the token itself; or, better, its hash:")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="the token's SHA-256, in hexadecimal")
+    tenant: Tenant = ""
+    scopes: frozenset[Scope] = frozenset({"publish"})
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.token is None) == (self.sha256 is None):
+            raise ValueError("give either token or sha256")
+        return self
+
+
+class Access(_Section):
+    """Who may come in. With nothing here everybody may do everything, and nothing listens beyond this machine."""
+
+    tokens: tuple[AccessToken, ...] = ()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -179,6 +206,7 @@ class Settings(BaseSettings):
     kafka_options: dict[str, str] = Field(default_factory=dict, description="librdkafka properties, as they are")
     broker: Broker = Broker()
     topics: Topics = Topics()
+    access: Access = Access()
     ingest: Ingest = Ingest()
     processors: Processors = Processors()
     sink: Sink = Sink()

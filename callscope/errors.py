@@ -16,6 +16,8 @@
     ├── KafkaUnreachable            (retriable) no broker answers at the configured address
     ├── IngestError                 something a client sent, with the close code it gets
     │   ├── BadHello                4400
+    │   ├── Unauthorized            4401, HTTP 401
+    │   ├── Forbidden               4403, HTTP 403
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
     │   ├── BadOffer                4400, over HTTP 400: a WebRTC offer that cannot be answered
@@ -99,6 +101,18 @@ class BadHello(IngestError):
     """The opening message is missing, is not JSON, or says something impossible."""
 
     close_code = 4400
+
+
+class Unauthorized(IngestError):
+    """No token came, or one that is not known, not valid yet, or expired. The sink answers with it too."""
+
+    close_code = 4401
+
+
+class Forbidden(IngestError):
+    """The token is good, but not for this."""
+
+    close_code = 4403
 
 
 class BadAudio(IngestError):

@@ -35,7 +35,14 @@ KAFKA_CLIENT = logging.getLogger("callscope.ingest.kafka")
 _streams_open = Gauge("callscope_ingest_streams_open", "Streams being received", ["source"])
 _streams = Counter("callscope_ingest_streams_total", "Streams received", ["source"])
 _audio_seconds = Counter("callscope_ingest_audio_seconds_total", "Audio handed to Kafka, seconds over all streams")
-_ingest_errors = Counter("callscope_ingest_errors_total", "Connections closed with an error, by close code", ["code"])
+_missing_seconds = Counter(
+    "callscope_ingest_missing_seconds_total", "Audio that never came, seconds over all streams, by reason", ["reason"]
+)
+_ingest_errors = Counter(
+    "callscope_ingest_errors_total",
+    "Connections refused or closed with an error, by HTTP status or close code",
+    ["code"],
+)
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
@@ -84,6 +91,11 @@ def ingest_stream_ended(stream: str, duration_s: float, reason: str) -> None:
 def ingest_audio(seconds: float) -> None:
     """A record of audio was handed to Kafka."""
     _audio_seconds.inc(seconds)
+
+
+def ingest_gap(seconds: float, reason: str) -> None:
+    """Audio is missing; `reason` is "lost", "discarded" or "paused"."""
+    _missing_seconds.labels(reason).inc(seconds)
 
 
 def ingest_error(code: int, peer: str, reason: str) -> None:

@@ -7,13 +7,23 @@ import ipaddress
 import logging
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from callscope import config, kafka, lifetime, telemetry
+from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
 from ingest.gateways import websocket
+from ingest.gateways.gate import Gate, Listener
+from ingest.gateways.routes import ROUTES
 from ingest.intake import Intake
 from ingest.publisher import KafkaPublisher
+
+LISTENERS: Final[tuple[Callable[[Gate], Awaitable[Listener | None]], ...]] = (
+    lambda gate: websocket.listen(gate, ROUTES),
+)
+"""The ports, one line each, the one to tell people of first; None where the settings turn it off."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> int:
@@ -27,28 +37,25 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
         How many records are not known to have reached Kafka.
 
     Raises:
-        ConfigError: the gateway would be open to the network without authentication, or the port cannot be had.
+        ConfigError: the gateway would be open to the network without authentication, or a port cannot be had.
         KafkaUnreachable: the producer broke for good.
     """
-    check_exposure(settings.ingest)
+    access = Access(settings.access)
+    check_exposure(settings.ingest, access)
     publisher = KafkaPublisher(settings)
     intake = Intake(publisher, settings.ingest.max_streams, settings.ingest.publish_timeout_s)
-    try:
-        server = await websocket.listen(settings.ingest, intake)
-    except OSError as error:
-        raise ConfigError(
-            f"The gateway cannot listen on {settings.ingest.host}:{settings.ingest.port}: {error.strerror or error}. "
-            "Set CALLSCOPE_INGEST__PORT to a free port (0 picks one)."
-        ) from error
-    host, port = server.sockets[0].getsockname()[:2]
-    telemetry.gateway_listening(f"ws://{f'[{host}]' if ':' in host else host}:{port}{websocket.PATH}")
-    stopped = asyncio.create_task(stop.wait())
+    gate = Gate(settings, intake, access)
     deliveries = asyncio.create_task(publisher.run())
+    stopped = asyncio.create_task(stop.wait())
+    listeners: list[Listener] = []
     try:
+        for listen in LISTENERS:
+            listeners += await _opened(listen, gate)
+        for listener in listeners:
+            telemetry.gateway_listening(listener.address)
         await asyncio.wait((stopped, deliveries), return_when=asyncio.FIRST_COMPLETED)
         telemetry.gateway_stopping(intake.open_streams)
-        server.close(code=websocket.GOING_AWAY, reason=websocket.SHUTTING_DOWN)
-        await server.wait_closed()
+        await asyncio.gather(*(listener.close() for listener in listeners))
         if deliveries.done():
             deliveries.result()
     finally:
@@ -60,18 +67,29 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     return undelivered
 
 
-def check_exposure(settings: Ingest) -> None:
-    """Refuse to listen to the network, because the gateway cannot tell yet who sends.
+async def _opened(listen: Callable[[Gate], Awaitable[Listener | None]], gate: Gate) -> list[Listener]:
+    try:
+        listener = await listen(gate)
+    except OSError as error:
+        raise ConfigError(
+            f"The gateway cannot listen on {gate.settings.ingest.host}:{gate.settings.ingest.port}: "
+            f"{error.strerror or error}. Set CALLSCOPE_INGEST__PORT to a free port (0 picks one)."
+        ) from error
+    return [] if listener is None else [listener]
+
+
+def check_exposure(settings: Ingest, access: Access) -> None:
+    """Refuse to listen to the network where the gateway cannot tell who sends.
 
     Raises:
-        ConfigError: the host is not this machine's loopback, and the settings do not allow that.
+        ConfigError: the host is beyond loopback, no token is configured, and the settings do not allow that.
     """
-    if settings.allow_unauthenticated or _is_loopback(settings.host):
+    if not access.is_open or settings.allow_unauthenticated or _is_loopback(settings.host):
         return
     raise ConfigError(
-        f"ingest.host is {settings.host}: anyone who reaches port {settings.port} could send audio, because the "
-        "gateway does not authenticate clients. Listen on 127.0.0.1, or, where the network keeps strangers out, set "
-        "CALLSCOPE_INGEST__ALLOW_UNAUTHENTICATED=true."
+        f"ingest.host is {settings.host}: anyone who reaches port {settings.port} could send audio, because no "
+        "token is configured. Listen on 127.0.0.1, name tokens in the section access (docs/security.md), or, where the "
+        "network keeps strangers out, set CALLSCOPE_INGEST__ALLOW_UNAUTHENTICATED=true."
     )
 
 
@@ -100,7 +118,7 @@ def main() -> int:
         telemetry.configure_logging(settings.log_level)
         lifetime.end_with_parent()
         logging.getLogger("websockets").setLevel(logging.ERROR)  # streams are logged by us; connections are not news
-        check_exposure(settings.ingest)
+        check_exposure(settings.ingest, Access(settings.access))
         kafka.ensure_topics(settings)
         return 1 if asyncio.run(_run_until_signal(settings)) else 0
     except CallscopeError as error:

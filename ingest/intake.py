@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from callscope import telemetry
+from callscope.access import Grant
 from callscope.clock import monotonic
-from callscope.errors import BadAudio, NotPublished, StreamExists, TooManyStreams
-from callscope.streams import StreamId
+from callscope.errors import BadAudio, BadHello, NotPublished, StreamExists, TooManyStreams
+from callscope.streams import StreamId, is_name, topic_call_id
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
 from ingest.delivery import Delivery
-from ingest.protocols.events import Consented, Opened
+from ingest.protocols.events import Consented, Marked, MarkKind, MissingReason, Opened
 from ingest.publisher import CallHappening, Publisher
 from ingest.session import AudioRecord, Session
 from schemas.v1.events_pb2 import CallEvent
@@ -21,6 +26,14 @@ from schemas.v1.events_pb2 import CallEvent
 _SLICE_S: Final = 0.5
 """A long message is converted in slices of this much audio, and other connections have their turn between them."""
 _DELIVERY_POLL_S: Final = 0.01
+_LONGEST_HOLE_S: Final = 24 * 3600
+_NS_PER_SAMPLE: Final = 1_000_000_000 // RATE_HZ
+_MARKS: Final[Mapping[MarkKind, CallEvent.Kind.ValueType]] = {
+    "dtmf": CallEvent.DTMF,
+    "held": CallEvent.HELD,
+    "resumed": CallEvent.RESUMED,
+    "reconnected": CallEvent.RECONNECTED,
+}
 
 
 class Intake:
@@ -44,16 +57,30 @@ class Intake:
         """How many streams are open."""
         return len(self._open)
 
-    async def open(self, opened: Opened) -> Source:
+    async def open(self, opened: Opened, grant: Grant) -> Source:
         """Begin the streams of one source.
 
+        On the topics its call bears the tenant's name too (`callscope.streams.topic_call_id`), so that no tenant's
+        calls meet another's; the source itself knows its streams by the names it gave them.
+
+        Args:
+            opened: what the source announced.
+            grant: what the sender may do; the gateway has checked that publishing is among it.
+
         Raises:
+            BadHello: a name that may not be.
             StreamExists: one of them is open already.
             TooManyStreams: the limit is reached.
             NotPublished: Kafka did not take the events.
         """
-        for stream in opened.streams:
-            if stream in self._open:
+        for name in (opened.call_id, *(stream.leg for stream in opened.streams)):
+            if not is_name(name):
+                raise BadHello(
+                    f"{name[:140]!r} cannot name a call or a leg: 1 to 128 of A-Z a-z 0-9 . _ : @ + - may be in it."
+                )
+        ours = _on_topics(opened, grant)
+        for stream, own in zip(opened.streams, ours.streams, strict=True):
+            if own in self._open:
                 raise StreamExists(
                     f"Stream {stream} is being received already. Wait for its end, or use another call id or leg."
                 )
@@ -62,20 +89,20 @@ class Intake:
                 f"This gateway receives {len(self._open)} streams, its limit is {self._max_streams}. Try another "
                 "gateway, or again later."
             )
-        self._open.update(opened.streams)
-        call = self._calls.setdefault(opened.call_id, _Call())
+        self._open.update(ours.streams)
+        call = self._calls.setdefault(ours.call_id, _Call())
         is_new = not call.legs
-        call.legs += len(opened.streams)
-        source = Source(self, opened)
+        call.legs += len(ours.streams)
+        source = Source(self, ours, opened.streams)
         telemetry.ingest_streams_opened(len(opened.streams), opened.source)
         try:
             if is_new:
-                await self._event(opened, CallEvent.CALL_STARTED)
-            for stream in opened.streams:
-                await self._event(opened, CallEvent.STREAM_STARTED, stream.leg)
+                await self._event(ours, CallEvent.CALL_STARTED)
+            for stream in ours.streams:
+                await self._event(ours, CallEvent.STREAM_STARTED, stream.leg)
                 telemetry.ingest_stream_started(str(stream), opened.audio_format.encoding, opened.audio_format.rate_hz)
         except BaseException:
-            self._release(opened)
+            self._release(ours)
             raise
         return source
 
@@ -112,6 +139,34 @@ class Intake:
                 allowed=consented.allowed,
                 purposes=consented.purposes,
             )
+        )
+
+    async def gap(self, opened: Opened, leg: str, at: int, samples: int, reason: MissingReason) -> None:
+        """Tell of audio that is missing; called by `Source.missing`.
+
+        Raises:
+            NotPublished: Kafka did not take it.
+        """
+        await self.publisher.event(
+            CallHappening(
+                kind=CallEvent.GAP,
+                call_id=opened.call_id,
+                leg=leg,
+                at=at,
+                duration=samples,
+                source=opened.source,
+                reason=reason,
+            )
+        )
+
+    async def mark(self, opened: Opened, kind: MarkKind, leg: str, at: int) -> None:
+        """Tell of something other than sound; called by `Source.mark`.
+
+        Raises:
+            NotPublished: Kafka did not take it.
+        """
+        await self.publisher.event(
+            CallHappening(kind=_MARKS[kind], call_id=opened.call_id, leg=leg, at=at, source=opened.source)
         )
 
     def _release(self, opened: Opened) -> bool:
@@ -152,38 +207,86 @@ class _Call:
 class Source:
     """One source's open streams, one per channel. Every source that was opened must be ended, once.
 
+    Its own names for its streams (`names`) are what it and its client use; on the topics they may be others.
+
     Attributes:
         padded: after the end, how many samples of silence fill each stream's last frame.
     """
 
-    def __init__(self, intake: Intake, opened: Opened) -> None:
+    def __init__(self, intake: Intake, opened: Opened, names: tuple[StreamId, ...]) -> None:
         self._intake = intake
         self._publisher = intake.publisher
         self._opened = opened
+        self._names = dict(zip(opened.streams, names, strict=True))
         self._canonical = CanonicalAudio(opened.audio_format)
+        self._captured: tuple[int, int] | None = None
         self._sessions = [Session(stream) for stream in opened.streams]
         self._deliveries = {stream: Delivery() for stream in opened.streams}
         step = opened.audio_format.step_bytes
         self._slice_bytes = int(opened.audio_format.rate_hz * _SLICE_S) * step
         self.padded = 0
 
-    async def audio(self, data: bytes, arrived_ns: int) -> None:
+    @property
+    def taken(self) -> int:
+        """The source's samples per channel so far, heard and missing, at its own rate."""
+        return self._canonical.taken
+
+    async def audio(self, data: bytes, arrived_ns: int, captured_ns: int = 0) -> None:
         """Publish the frames that `data` completes; returns when there is room for more.
 
         Args:
             data: audio in the format that was announced, cut anywhere.
             arrived_ns: when it arrived, nanoseconds since the epoch.
+            captured_ns: when the source captured its first sample, if it says so; else 0.
 
         Raises:
             NotPublished: Kafka does not take the audio, or lost a record.
         """
+        if captured_ns:
+            self._captured = self._canonical.position, captured_ns
         for at in range(0, len(data), self._slice_bytes):
             if at:
                 await asyncio.sleep(0)
-            frames = self._canonical.push(data[at : at + self._slice_bytes])
-            for record in _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions)):
-                await self._publisher.room(self._deliveries[record.stream])
-                await self._send(record, arrived_ns)
+            await self._publish(self._canonical.push(data[at : at + self._slice_bytes]), arrived_ns)
+
+    async def missing(self, samples: int, reason: MissingReason, arrived_ns: int) -> None:
+        """A piece of the source's timeline will not come.
+
+        What is complete before it is published, a started frame filled up with silence; the media clock moves on; the
+        next record says so in `gap_before`, and a GAP event tells it at once. A hole of less than a frame (20 ms) is
+        silence, and no event.
+
+        Args:
+            samples: how much, per channel, at the source's rate, not negative.
+            reason: why.
+            arrived_ns: when that was noticed, nanoseconds since the epoch.
+
+        Raises:
+            BadAudio: the hole is longer than a day.
+            NotPublished: Kafka does not take what came before it, or the event.
+        """
+        if samples > _LONGEST_HOLE_S * self._opened.audio_format.rate_hz:
+            raise BadAudio(f"{samples} samples are said to be missing: more than a day.")
+        hole = self._canonical.skip(samples)
+        self._captured = None
+        await self._publish(hole.frames, arrived_ns)
+        if not hole.gap:
+            return
+        for session in self._sessions:
+            session.skip(hole.gap)
+        telemetry.ingest_gap(hole.samples * len(self._sessions) / RATE_HZ, reason)
+        for session in self._sessions:
+            await self._intake.gap(self._opened, session.stream.leg, hole.start, hole.samples, reason)
+
+    async def mark(self, marked: Marked) -> None:
+        """Tell of something other than sound that happened at this point of the audio.
+
+        Raises:
+            NotPublished: Kafka did not take the event.
+        """
+        for session in self._sessions:
+            if marked.leg in (None, session.stream.leg):
+                await self._intake.mark(self._opened, marked.kind, session.stream.leg, session.clock)
 
     async def consent(self, consented: Consented) -> dict[StreamId, int]:
         """Tell what a speaker allowed or refused; returns when that is safe in Kafka, before any later audio is sent.
@@ -199,7 +302,7 @@ class Source:
         }
         for stream, at in since.items():
             await self._intake.consent(self._opened, consented, stream.leg, at)
-        return since
+        return {self._names[stream]: at for stream, at in since.items()}
 
     async def end(self, reason: str, arrived_ns: int, *, whole: bool) -> None:
         """Publish what is left, the last frame filled up with silence, and tell of the end.
@@ -235,7 +338,7 @@ class Source:
 
     def published(self) -> dict[StreamId, int]:
         """Media time up to which each stream is safe in Kafka, samples."""
-        return {stream: delivery.published for stream, delivery in self._deliveries.items()}
+        return {self._names[stream]: delivery.published for stream, delivery in self._deliveries.items()}
 
     def check(self) -> None:
         """Nothing, if no record was lost.
@@ -262,9 +365,22 @@ class Source:
             await asyncio.sleep(_DELIVERY_POLL_S)
         self.check()
 
+    async def _publish(self, frames: NDArray[np.int16], arrived_ns: int) -> None:
+        for record in _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions)):
+            await self._publisher.room(self._deliveries[record.stream])
+            await self._send(record, arrived_ns)
+
     async def _send(self, record: AudioRecord, arrived_ns: int) -> None:
+        if self._captured is not None:
+            at, captured_ns = self._captured
+            record = replace(record, captured_ns=captured_ns + (record.start - at) * _NS_PER_SAMPLE)
         await self._publisher.audio(record, self._opened.source, arrived_ns, self._deliveries[record.stream])
         telemetry.ingest_audio(len(record.pcm) / 2 / RATE_HZ)
+
+
+def _on_topics(opened: Opened, grant: Grant) -> Opened:
+    call_id = topic_call_id(grant.tenant, opened.call_id)
+    return replace(opened, streams=tuple(StreamId(call_id, stream.leg) for stream in opened.streams))
 
 
 def _by_time(legs: Iterable[list[AudioRecord]]) -> list[AudioRecord]:

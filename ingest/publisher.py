@@ -37,11 +37,12 @@ class CallHappening:
         call_id: the call.
         leg: the leg; empty where it is about the whole call.
         at: media time on the leg, samples.
+        duration: of a gap, samples.
         source: the transport.
         encoding: as it came in.
         rate_hz: as it came in.
         metadata: what the source said of the call.
-        reason: why it ended.
+        reason: why it ended, or why audio is missing.
         allowed: of a consent: whether analysis is allowed from `at` on.
         purposes: of a consent: what it is about; empty for all.
     """
@@ -50,6 +51,7 @@ class CallHappening:
     call_id: str
     leg: str = ""
     at: int = 0
+    duration: int = 0
     source: str = ""
     encoding: str = ""
     rate_hz: int = 0
@@ -158,6 +160,7 @@ class KafkaPublisher:
                 pcm=record.pcm,
                 gap_before=record.gap_before,
                 last=record.last,
+                capture_ns=record.captured_ns,
                 source=source,
                 ledger=Ledger(arrived_ns=arrived_ns, published_ns=wall_ns()),
             ).SerializeToString()
@@ -196,6 +199,7 @@ class KafkaPublisher:
                 leg=happening.leg,
                 kind=happening.kind,
                 at=happening.at,
+                duration=happening.duration,
                 time_ns=wall_ns(),
                 source=happening.source,
                 encoding=happening.encoding,

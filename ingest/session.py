@@ -26,6 +26,7 @@ class AudioRecord:
         pcm: 16 kHz mono s16le, a whole number of 20 ms frames; may be empty on the last record only.
         gap_before: samples missing before this record; `start` counts them.
         last: the stream ends with this record.
+        captured_ns: when the source captured the first sample, nanoseconds since the epoch; 0 if it did not say.
     """
 
     stream: StreamId
@@ -34,6 +35,7 @@ class AudioRecord:
     pcm: bytes
     gap_before: int = 0
     last: bool = False
+    captured_ns: int = 0
 
     @property
     def end(self) -> int:

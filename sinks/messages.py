@@ -246,6 +246,10 @@ def _call(value: bytes) -> Message | None:
         CallEvent.STREAM_ENDED: "stream_ended",
         CallEvent.GAP: "gap",
         CallEvent.CONSENT: "consent",
+        CallEvent.DTMF: "dtmf",
+        CallEvent.HELD: "held",
+        CallEvent.RESUMED: "resumed",
+        CallEvent.RECONNECTED: "reconnected",
     }.get(record.kind)
     if kind is None:
         return None

@@ -48,6 +48,10 @@ class SampleReader:
         """How many bytes wait for the rest of their sample."""
         return len(self._rest)
 
+    def drop_incomplete(self) -> None:
+        """Forget them: the rest will not come."""
+        self._rest = b""
+
     def push(self, data: bytes) -> NDArray[np.int16]:
         """All samples that are complete, shape (n, channels); n may be 0."""
         if self._rest:
@@ -72,6 +76,11 @@ class Framer:
 
     def __init__(self, channels: int) -> None:
         self._rest: NDArray[np.int16] = np.zeros((0, channels), np.int16)
+
+    @property
+    def wanting(self) -> int:
+        """Samples that the started frame wants; 0 if none is started."""
+        return -len(self._rest) % FRAME_SAMPLES
 
     def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """All frames that are complete.

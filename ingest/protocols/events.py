@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
@@ -13,6 +13,9 @@ from ingest.audio.framing import AudioFormat
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A source announced its audio.
+
+    A protocol whose tracks have timelines of their own opens each of them by itself, with the same call id; events then
+    say by `leg` which one they are about.
 
     Attributes:
         streams: one per channel, in the order of the channels; all of one call.
@@ -34,14 +37,62 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A piece of audio, cut anywhere."""
+    """A piece of audio, cut anywhere.
+
+    Attributes:
+        data: in the format that was announced.
+        leg: whose; None: all channels of the source, interleaved.
+        captured_ns: when the source captured the first sample, nanoseconds since the epoch; 0 if it does not say.
+    """
 
     data: bytes
+    leg: str | None = None
+    captured_ns: int = 0
+
+
+MissingReason: TypeAlias = Literal["lost", "discarded", "paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A piece of the source's timeline will never come.
+
+    Attributes:
+        samples: how much, per channel, at the source's rate; at least 0.
+        reason: it was lost on the way, thrown away, or not captured.
+        leg: whose; None: every leg of the source.
+    """
+
+    samples: int
+    reason: MissingReason
+    leg: str | None = None
+
+
+MarkKind: TypeAlias = Literal["dtmf", "held", "resumed", "reconnected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Something other than sound happened, at this point of the audio. Of a pressed key not even the core keeps which.
+
+    Attributes:
+        kind: a key was pressed; the call was held, or taken up again; the source came back on another connection.
+        leg: whose; None: every leg of the source.
+    """
+
+    kind: MarkKind
+    leg: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The source said that this was all."""
+    """The source said that this was all.
+
+    Attributes:
+        leg: whose; None: every leg of the source.
+    """
+
+    leg: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +110,4 @@ class Consented:
     purposes: tuple[str, ...] = ()
 
 
-Event: TypeAlias = Opened | Audio | Consented | Ended
+Event: TypeAlias = Opened | Audio | Missing | Marked | Consented | Ended

@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from callscope.errors import BadHello, BadMessage, IngestError
-from callscope.streams import StreamId
+from callscope.streams import NAME, StreamId
 from ingest.audio.framing import AudioFormat, Encoding
 from ingest.audio.resample import RATE_HZ
 from ingest.protocols.events import Audio, Consented, Ended, Event, Opened
@@ -31,7 +31,7 @@ REASON_BYTES: Final = 123
 """The longest reason of a close frame, RFC 6455 section 5.5."""
 _MESSAGE_CHARACTERS: Final = 500
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@+-]{1,128}$")]
+Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 """A call id or the name of a leg; it has no slash, because a stream id is `<call id>/<leg>`."""
 
 
@@ -97,8 +97,8 @@ class WebSocketProtocol:
         self._state = _State.HELLO
         self._acknowledged: dict[StreamId, int] = {}
 
-    def receive(self, message: str | bytes) -> Event:
-        """What a message means.
+    def receive(self, message: str | bytes) -> list[Event]:
+        """What a message means: one event each.
 
         Args:
             message: str for a text message, bytes for a binary one.
@@ -109,9 +109,9 @@ class WebSocketProtocol:
         """
         match self._state:
             case _State.HELLO:
-                return self._hello(message)
+                return [self._hello(message)]
             case _State.AUDIO:
-                return Audio(message) if isinstance(message, bytes) else self._told(message)
+                return [Audio(message) if isinstance(message, bytes) else self._told(message)]
             case _State.DONE:
                 raise BadMessage('A message came after {"type":"end"}. Open another connection for another stream.')
 

@@ -41,6 +41,13 @@ class CallEvent(_message.Message):
         """The speaker on `leg` (on every leg, if that is empty) allowed or refused analysis from `at` on, until a later
         record says otherwise.
         """
+        DTMF: CallEvent._Kind.ValueType  # 7
+        """A key of the telephone was pressed on `leg`. Which one is never recorded: it may be a card number."""
+        HELD: CallEvent._Kind.ValueType  # 8
+        """The call was put on hold, and taken up again."""
+        RESUMED: CallEvent._Kind.ValueType  # 9
+        RECONNECTED: CallEvent._Kind.ValueType  # 10
+        """The source came back on another connection, and goes on with the same stream."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: CallEvent.Kind.ValueType  # 0
@@ -53,6 +60,13 @@ class CallEvent(_message.Message):
     """The speaker on `leg` (on every leg, if that is empty) allowed or refused analysis from `at` on, until a later
     record says otherwise.
     """
+    DTMF: CallEvent.Kind.ValueType  # 7
+    """A key of the telephone was pressed on `leg`. Which one is never recorded: it may be a card number."""
+    HELD: CallEvent.Kind.ValueType  # 8
+    """The call was put on hold, and taken up again."""
+    RESUMED: CallEvent.Kind.ValueType  # 9
+    RECONNECTED: CallEvent.Kind.ValueType  # 10
+    """The source came back on another connection, and goes on with the same stream."""
 
     @_typing.final
     class MetadataEntry(_message.Message):
@@ -102,7 +116,7 @@ class CallEvent(_message.Message):
     encoding: _builtins.str
     rate_hz: _builtins.int
     reason: _builtins.str
-    """Why it ended: "end", "connection lost", "bad audio: ..."."""
+    """Why it ended: "end", "connection lost", "bad audio: ..."; for GAP "lost", "discarded" or "paused"."""
     allowed: _builtins.bool
     """For CONSENT: whether analysis is allowed from now on."""
     @_builtins.property

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from callscope.access import Access
 from callscope.clock import wall_ns
-from callscope.config import Ingest, Settings, child_environment
+from callscope.config import Ingest, Settings, child_environment, load
 from callscope.errors import ConfigError
 from callscope.kafka import ensure_topics
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
@@ -27,17 +28,21 @@ from schemas.v1.audio_pb2 import AudioFrame
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.reading import records_of
 
+OPEN = Access(load().access)
+TOKEN = {"name": "pbx", "token": "a token of some length"}
+
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "localhost"])
 def test_loopback_needs_no_leave(host: str) -> None:
-    check_exposure(Ingest(host=host))
+    check_exposure(Ingest(host=host), OPEN)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "", "gateway.example.com", "localhost.example.com"])
 def test_the_network_needs_leave(host: str) -> None:
     with pytest.raises(ConfigError, match="CALLSCOPE_INGEST__ALLOW_UNAUTHENTICATED"):
-        check_exposure(Ingest(host=host))
-    check_exposure(Ingest(host=host, allow_unauthenticated=True))
+        check_exposure(Ingest(host=host), OPEN)
+    check_exposure(Ingest(host=host, allow_unauthenticated=True), OPEN)
+    check_exposure(Ingest(host=host), Access(load(access={"tokens": [TOKEN]}).access))
 
 
 @asynccontextmanager

@@ -14,12 +14,15 @@ from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from callscope.access import Access
 from callscope.clock import wall_ns
-from callscope.config import Ingest
+from callscope.config import Ingest, load
 from callscope.errors import NotPublished
 from ingest.audio.g711 import A_LAW, MU_LAW
 from ingest.delivery import Delivery
-from ingest.gateways.websocket import GOING_AWAY, SHUTTING_DOWN, listen
+from ingest.gateways.gate import Gate
+from ingest.gateways.routes import ROUTES
+from ingest.gateways.websocket import listen
 from ingest.intake import Intake
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.recording import Published, RecordingPublisher
@@ -73,16 +76,12 @@ async def running(publisher: RecordingPublisher | None = None, **settings: Any) 
     publisher = publisher or RecordingPublisher()
     ingest = Ingest(port=0, **{"ack_interval_s": 0.02, **settings})
     intake = Intake(publisher, ingest.max_streams, ingest.publish_timeout_s)
-    server = await listen(ingest, intake)
-
-    async def stop() -> None:
-        server.close(code=GOING_AWAY, reason=SHUTTING_DOWN)
-        await server.wait_closed()
-
+    all_settings = load(ingest=ingest)
+    listener = await listen(Gate(all_settings, intake, Access(all_settings.access)), ROUTES)
     try:
-        yield Gateway(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/stream", publisher, intake, stop)
+        yield Gateway(listener.address, publisher, intake, listener.close)
     finally:
-        await stop()
+        await listener.close()
     assert intake.open_streams == 0
 
 

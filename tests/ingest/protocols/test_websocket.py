@@ -29,7 +29,7 @@ def hello(**changes: Any) -> str:
 
 def opened(**changes: Any) -> tuple[WebSocketProtocol, Opened]:
     protocol = WebSocketProtocol()
-    event = protocol.receive(hello(**changes))
+    (event,) = protocol.receive(hello(**changes))
     assert isinstance(event, Opened)
     return protocol, event
 
@@ -130,9 +130,9 @@ def test_binary_before_the_hello() -> None:
 
 def test_audio_is_handed_on_as_it_came_and_end_ends() -> None:
     protocol, _ = opened()
-    assert protocol.receive(b"abc") == Audio(b"abc")
-    assert protocol.receive(b"") == Audio(b"")
-    assert protocol.receive(' { "type" : "end" } ') == Ended()
+    assert protocol.receive(b"abc") == [Audio(b"abc")]
+    assert protocol.receive(b"") == [Audio(b"")]
+    assert protocol.receive(' { "type" : "end" } ') == [Ended()]
 
 
 @pytest.mark.parametrize("message", [hello(), '{"type":"end","now":true}', '{"type":"END"}'])
@@ -144,11 +144,11 @@ def test_text_where_audio_belongs(message: str) -> None:
 
 def test_a_consent_is_told() -> None:
     protocol, _ = opened(leg=..., legs=["customer", "agent"], channels=2)
-    assert protocol.receive('{"type":"consent","leg":"customer","analyse":false}') == Consented("customer", False)
-    assert protocol.receive('{"type":"consent","analyse":true,"purposes":["emotion","health"]}') == Consented(
-        None, True, ("emotion", "health")
-    )
-    assert protocol.receive(b"abc") == Audio(b"abc")
+    assert protocol.receive('{"type":"consent","leg":"customer","analyse":false}') == [Consented("customer", False)]
+    assert protocol.receive('{"type":"consent","analyse":true,"purposes":["emotion","health"]}') == [
+        Consented(None, True, ("emotion", "health"))
+    ]
+    assert protocol.receive(b"abc") == [Audio(b"abc")]
 
 
 @pytest.mark.parametrize(

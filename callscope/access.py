@@ -1,0 +1,113 @@
+"""Who may do what: a token to a grant. Shared by the gateway and the sink."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final, get_args
+from urllib.parse import parse_qs, urlsplit
+
+from callscope import config
+from callscope.config import Scope
+from callscope.errors import Forbidden, Unauthorized
+
+_LONGEST_TOKEN: Final = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What somebody may do.
+
+    Attributes:
+        tenant: whose calls are meant; "" where there is but one.
+        scopes: "publish" (send audio), "subscribe" (see results), "admin" (see metrics).
+        name: who it is, for logs; never the token.
+    """
+
+    tenant: str = ""
+    scopes: frozenset[Scope] = frozenset()
+    name: str = ""
+
+    def check(self, scope: Scope) -> None:
+        """Nothing, if `scope` is granted.
+
+        Raises:
+            Forbidden: it is not.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(f"This token does not allow to {_MEANING[scope]}. One with the scope {scope!r} does.")
+
+
+ANYONE: Final = Grant("", frozenset(get_args(Scope)), "anyone")
+"""What everybody may do where nothing is configured: all of it, as the one tenant there is."""
+_MEANING: Final = {"publish": "send audio", "subscribe": "see results", "admin": "see metrics"}
+
+
+class Access:
+    """Looks tokens up.
+
+    Args:
+        settings: the tokens.
+    """
+
+    def __init__(self, settings: config.Access) -> None:
+        self._grants = [(_digest_of(token), Grant(token.tenant, token.scopes, token.name)) for token in settings.tokens]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is configured, and everybody may do everything."""
+        return not self._grants
+
+    def grant(self, token: str | None, scope: Scope) -> Grant:
+        """What the bearer of a token may do, if `scope` is among it.
+
+        Args:
+            token: as it came, without "Bearer "; None if none came.
+            scope: what it is needed for.
+
+        Raises:
+            Unauthorized: no token, or not one of ours.
+            Forbidden: it is good, but not for `scope`.
+        """
+        if self.is_open:
+            return ANYONE
+        if not token:
+            raise Unauthorized(
+                "A token is needed: send it as 'Authorization: Bearer …', or as ?token=… in the address."
+            )
+        grant = self._look_up(token)
+        if grant is None:
+            raise Unauthorized("This token is not known here.")
+        grant.check(scope)
+        return grant
+
+    def _look_up(self, token: str) -> Grant | None:
+        """All tokens are compared, whichever it is, so that the time it takes tells nothing."""
+        digest = hashlib.sha256(token[:_LONGEST_TOKEN].encode(errors="replace")).digest()
+        found = None
+        for known, grant in self._grants:
+            if hmac.compare_digest(known, digest):
+                found = grant
+        return found
+
+
+def bearer_token(authorization: str | None, target: str) -> str | None:
+    """The token of an HTTP request.
+
+    Args:
+        authorization: the Authorization header, None if there is none.
+        target: the request's path with its query: browsers cannot set headers on a WebSocket and send `?token=`.
+    """
+    if authorization is not None:
+        scheme, _, token = authorization.strip().partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+    found = parse_qs(urlsplit(target).query, max_num_fields=32).get("token")
+    return found[0] if found else None
+
+
+def _digest_of(token: config.AccessToken) -> bytes:
+    if token.token is not None:
+        return hashlib.sha256(token.token.get_secret_value().encode()).digest()
+    assert token.sha256 is not None
+    return bytes.fromhex(token.sha256)

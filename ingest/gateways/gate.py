@@ -1,0 +1,36 @@
+"""What every gateway is given, and what a listener is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from callscope.access import Access
+from callscope.config import Settings
+from ingest.intake import Intake
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What every gateway works with.
+
+    Attributes:
+        settings: all of them.
+        intake: where streams are handed in.
+        access: who may come in.
+    """
+
+    settings: Settings
+    intake: Intake
+    access: Access
+
+
+class Listener(Protocol):
+    """An open port; `ingest.app` opens one by each of its `LISTENERS` and closes them at the end."""
+
+    @property
+    def address(self) -> str:
+        """Where it can be reached, for people: "ws://127.0.0.1:7070/v1/stream"."""
+
+    async def close(self) -> None:
+        """Take no more connections, end those there are as a shutdown does; return when all streams are ended."""

@@ -1,0 +1,120 @@
+"""Callscope's own WebSocket protocol: moves messages between a socket, `ingest.protocols.websocket` and the intake."""
+
+from __future__ import annotations
+
+import asyncio
+
+from websockets.exceptions import ConnectionClosed
+
+from callscope.clock import monotonic, wall_ns
+from callscope.errors import IngestError, TimedOut
+from ingest.gateways import closing
+from ingest.gateways.gate import Gate
+from ingest.gateways.websocket import Connection
+from ingest.intake import Source
+from ingest.protocols.events import Audio, Consented, Ended, Opened
+from ingest.protocols.websocket import WebSocketProtocol, error_message
+
+
+async def serve(connection: Connection, gate: Gate) -> None:
+    """One client's connection, from the hello to the close frame."""
+    await _Stream(connection, gate).serve()
+
+
+class _Stream:
+    def __init__(self, connection: Connection, gate: Gate) -> None:
+        self._socket = connection
+        self._settings = gate.settings.ingest
+        self._intake = gate.intake
+        self._protocol = WebSocketProtocol()
+        self._waiting_since: float | None = None
+
+    async def serve(self) -> None:
+        try:
+            opened = await self._hello()
+            source = await self._intake.open(opened, self._socket.granted)
+            await self._stream(source)
+        except IngestError as error:
+            await closing.refuse(self._socket, error, error_message(error))
+        except ConnectionClosed as closed:
+            closing.count(self._socket, closed)
+
+    async def _hello(self) -> Opened:
+        try:
+            async with asyncio.timeout(self._settings.hello_timeout_s):
+                message = await self._socket.recv()
+        except TimeoutError:
+            raise TimedOut(
+                f"No hello came within {self._settings.hello_timeout_s:g} s. Send it as soon as the connection is open."
+            ) from None
+        (event,) = self._protocol.receive(message)
+        assert isinstance(event, Opened)
+        return event
+
+    async def _stream(self, source: Source) -> None:
+        """Receive until the end, and end the source whatever happens."""
+        reason = "gateway error"
+        whole = False
+        try:
+            await self._socket.send(self._protocol.ready(self._settings.ack_interval_s))
+            await self._receive_and_watch(source)
+            reason, whole = "end", True
+        except IngestError as error:
+            reason = closing.why_failed(error)
+            raise
+        except ConnectionClosed as closed:
+            reason = closing.why_closed(closed)
+            raise
+        finally:
+            await source.end(reason, wall_ns(), whole=whole)
+        await source.delivered()
+        await self._socket.send(self._protocol.ended(source.published(), source.padded))
+        await self._socket.close()
+
+    async def _receive_and_watch(self, source: Source) -> None:
+        receive = asyncio.create_task(self._receive(source))
+        watch = asyncio.create_task(self._watch(source))
+        try:
+            await asyncio.wait((receive, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not receive.done():
+                await watch
+            await receive
+        finally:
+            receive.cancel()
+            watch.cancel()
+            await asyncio.gather(receive, watch, return_exceptions=True)
+
+    async def _receive(self, source: Source) -> None:
+        """Hand on audio until the client says that this was all. What is not read here waits in the socket."""
+        while True:
+            self._waiting_since = monotonic()
+            message = await self._socket.recv()
+            self._waiting_since = None
+            for event in self._protocol.receive(message):
+                match event:
+                    case Audio(data):
+                        await source.audio(data, wall_ns())
+                    case Consented() as consented:
+                        await self._socket.send(self._protocol.consented(consented, await source.consent(consented)))
+                    case Ended():
+                        return
+
+    async def _watch(self, source: Source) -> None:
+        """Send acknowledgements; find lost records and silent clients.
+
+        Ends quietly when the connection is closed: what had come before is still to be received.
+        """
+        limit_s = self._settings.idle_timeout_s
+        while True:
+            await asyncio.sleep(self._settings.ack_interval_s)
+            source.check()
+            if self._waiting_since is not None and monotonic() - self._waiting_since > limit_s:
+                raise TimedOut(f"Nothing came for {limit_s:g} s. Send silence while there is nothing to hear.")
+            if ack := self._protocol.ack(source.published()):
+                try:
+                    async with asyncio.timeout(limit_s):
+                        await self._socket.send(ack)
+                except ConnectionClosed:
+                    return
+                except TimeoutError:
+                    raise TimedOut(f"Acknowledgements have not been read for {limit_s:g} s.") from None
