@@ -61,6 +61,21 @@ class Topics(_Section):
     replication: int = Field(1, ge=1, le=9)
 
 
+class WebRtc(_Section):
+    """WebRTC: offers over HTTP at a port of its own, sound over UDP."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0: any free one")
+    jitter_ms: int = Field(60, ge=0, le=1_000, description="packets behind a hole wait so long for what is missing")
+    max_peers: int = Field(100, ge=1)
+    connect_timeout_s: float = Field(15.0, gt=0, description="from the answer to the first secure packet")
+    addresses: tuple[str, ...] = Field(
+        (), description="of this machine, for the sound; none: loopback if the gateway listens there, else all"
+    )
+    ice_servers: tuple[str, ...] = Field((), description='one STUN and one TURN server: "turn:turn.example.com:3478"')
+    turn_username: str = ""
+    turn_credential: SecretStr = SecretStr("")
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -72,6 +87,10 @@ class Ingest(_Section):
     idle_timeout_s: float = Field(30.0, gt=0)
     ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
     publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
+    webrtc: WebRtc = WebRtc()
+    origins: tuple[str, ...] = Field(
+        (), description="of pages that may send by WebRTC: https://host[:port]; on loopback those of this machine may"
+    )
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )

@@ -14,7 +14,7 @@ from callscope import config, kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
-from ingest.gateways import websocket
+from ingest.gateways import webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
 from ingest.gateways.routes import ROUTES
 from ingest.intake import Intake
@@ -22,6 +22,7 @@ from ingest.publisher import KafkaPublisher
 
 LISTENERS: Final[tuple[Callable[[Gate], Awaitable[Listener | None]], ...]] = (
     lambda gate: websocket.listen(gate, ROUTES),
+    webrtc.listen,
 )
 """The ports, one line each, the one to tell people of first; None where the settings turn it off."""
 

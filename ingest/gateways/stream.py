@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
@@ -12,8 +13,11 @@ from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
-from ingest.protocols.events import Audio, Consented, Ended, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Missing, Opened
 from ingest.protocols.websocket import WebSocketProtocol, error_message
+
+_EVENTS_A_TURN: Final = 25
+"""A long chunk of a recording is many packets, and other connections have their turn between them."""
 
 
 async def serve(connection: Connection, gate: Gate) -> None:
@@ -90,10 +94,14 @@ class _Stream:
             self._waiting_since = monotonic()
             message = await self._socket.recv()
             self._waiting_since = None
-            for event in self._protocol.receive(message):
+            for number, event in enumerate(self._protocol.receive(message)):
+                if number % _EVENTS_A_TURN == _EVENTS_A_TURN - 1:
+                    await asyncio.sleep(0)
                 match event:
                     case Audio(data):
                         await source.audio(data, wall_ns())
+                    case Missing(samples, reason):
+                        await source.missing(samples, reason, wall_ns())
                     case Consented() as consented:
                         await self._socket.send(self._protocol.consented(consented, await source.consent(consented)))
                     case Ended():

@@ -1,8 +1,8 @@
 """A jitter buffer for analysis: RTP packets in the order of their timestamps, with what never came as holes.
 
-There is no playout clock to keep: a packet that follows the last one goes out at once, and nothing is delayed on a clean
-network. Only where something is missing do the packets behind the hole wait, each of them for `delay_s` at most; what has
-not come by then is lost, and its hole is told of. Time is what the caller passes in.
+There is no playout clock to keep: a packet that follows the last one goes out at once, and nothing is delayed on a
+clean network. Only where something is missing do the packets behind the hole wait, each of them for `delay_s` at most;
+what has not come by then is lost, and its hole is told of. Time is what the caller passes in.
 
 Which kind of hole it is, sequence numbers say (RFC 3550 section 5.1: they count packets, timestamps count samples)::
 

@@ -14,8 +14,8 @@ from ingest.protocols.webm import WebmDemuxer
 RecordedEncoding: TypeAlias = Literal["webm-opus", "ogg-opus"]
 
 HOLE_S: Final = 0.1
-"""A block that stands so much later than the sound before it has a hole in front. Times in WebM are whole milliseconds, and
-those of a browser follow its clock, so that small steps mean nothing."""
+"""A block that stands so much later than the sound before it has a hole in front. Times in WebM are whole milliseconds,
+and those of a browser follow its clock, so that small steps mean nothing."""
 MAX_HOLE_S: Final = 24 * 3600.0
 
 

@@ -1,9 +1,9 @@
 """WebM as browsers' MediaRecorder writes it, without a file: bytes of any cut in, blocks of Opus out.
 
-Matroska (RFC 9559) in EBML (RFC 8794) is elements: an id, a size, and data or further elements. Elements that hold others are
-entered by reading on behind their header, so that nothing has to be nested here; of the others, those below are
-read and the rest is passed over. Sizes may be unknown for segments and clusters, which end with the next one (live streams
-have no other kind).
+Matroska (RFC 9559) in EBML (RFC 8794) is elements: an id, a size, and data or further elements. Elements that hold others
+are entered by reading on behind their header, so that nothing has to be nested here; of the others, those below are read
+and the rest is passed over. Sizes may be unknown for segments and clusters, which end with the next one: live recordings
+have no other kind.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class WebmDemuxer:
         self._scale_ns = 1_000_000  # RFC 9559 section 5.1.2.9
         self._cluster = 0
         self._entry = _Track()
-        self._track: _Track | None = None
+        self._opus: _Track | None = None  # the first track of Opus
+        self._track: _Track | None = None  # the same, once sound begins
 
     @property
     def incomplete_bytes(self) -> int:
@@ -115,7 +116,9 @@ class WebmDemuxer:
         size, body = number
         if size == _UNKNOWN:
             if element not in _MAY_BE_UNKNOWN:
-                raise BadAudio(f"The size of WebM element 0x{element:X} is unknown; only a segment's or a cluster's may.")
+                raise BadAudio(
+                    f"The size of WebM element 0x{element:X} is unknown; only a segment's or a cluster's may."
+                )
         elif element not in _ENTERED and size > (MAX_ELEMENT_BYTES if element in _READ else MAX_PASSED_BYTES):
             raise BadAudio(f"WebM element 0x{element:X} has {size} bytes, more than a recording of speech needs.")
         return element, size, body
@@ -123,20 +126,15 @@ class WebmDemuxer:
     def _enter(self, element: int) -> list[Block]:
         """An element of elements begins; the codec's header is given when the first cluster does."""
         if element == _TRACK_ENTRY:
-            self._choose_track()
             self._entry = _Track()
         if element != _CLUSTER or self._track is not None:
             return []
         if self._doc_type not in _DOC_TYPES:
             raise BadAudio(f"This is not WebM: its type is {self._doc_type[:32]!r}.")
-        self._choose_track()
-        if self._track is None:
+        if self._opus is None:
             raise BadAudio('The recording has no track of Opus. Record with mimeType "audio/webm;codecs=opus".')
+        self._track = self._opus
         return [Block(self._track.private, is_header=True)] if self._track.private else []
-
-    def _choose_track(self) -> None:
-        if self._track is None and self._entry.codec == b"A_OPUS":
-            self._track = self._entry
 
     def _read(self, element: int, data: bytes) -> list[Block]:
         if element in (_BLOCK, _SIMPLE_BLOCK):
@@ -148,7 +146,8 @@ class WebmDemuxer:
         elif element == _TRACK_NUMBER:
             self._entry.number = int.from_bytes(data, "big")
         elif element == _CODEC_ID:
-            self._entry.codec = data.rstrip(b"\0")
+            if data.rstrip(b"\0") == b"A_OPUS" and self._opus is None:
+                self._opus = self._entry
         elif element == _CODEC_PRIVATE:
             self._entry.private = data
         else:
@@ -174,18 +173,20 @@ class WebmDemuxer:
 @dataclass(slots=True)
 class _Track:
     number: int = 0
-    codec: bytes = b""
     private: bytes = b""
 
 
 def _number(data: bytes | bytearray, at: int, longest: int, *, keep_marker: bool) -> tuple[int, int] | None:
-    """A number whose first byte's leading zeros tell its length (RFC 8794 section 4), and where it ends; None: not all there.
+    """A number whose first byte's leading zeros tell its length (RFC 8794 section 4), and where it ends.
 
     Args:
         data: where it stands.
         at: where it begins.
         longest: how many bytes it may have.
         keep_marker: ids keep the bit that ends the zeros, sizes do not; a size of all ones is `_UNKNOWN`.
+
+    Returns:
+        None where not all of it has come.
     """
     if at >= len(data):
         return None

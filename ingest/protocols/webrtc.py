@@ -1,7 +1,8 @@
 """WebRTC without sockets: what an offer asks for, what a trickled fragment says, and RTP packets to events.
 
-Offer and answer travel as WHIP has it (RFC 9725): `POST` of an SDP offer, answered with 201, a `Location` and the SDP answer;
-`PATCH` of an SDP fragment (RFC 8840) adds candidates; `DELETE` ends it. Which call and which legs it is stands in the query.
+Offer and answer travel as WHIP has it (RFC 9725): `POST` of an SDP offer, answered with 201, a `Location` and the SDP
+answer; `PATCH` of an SDP fragment (RFC 8840) adds candidates; `DELETE` ends it. Which call and which legs it is stands in
+the query.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def read_query(query: Sequence[tuple[str, str]]) -> tuple[Opened, ...]:
     """
     values = dict(query)
     if len(values) != len(query):
-        raise BadOffer("The address says something twice. It takes call_id, leg or legs, and metadata.<name>, once each.")
+        raise BadOffer(
+            "The address says something twice. It takes call_id, leg or legs, and metadata.<name>, once each."
+        )
     metadata = {name.removeprefix(_METADATA): value for name, value in query if name.startswith(_METADATA)}
     if unknown := [name for name in values if name not in _KNOWN and not name.startswith(_METADATA)]:
         raise BadOffer(f"The address says {unknown[0][:64]!r}, which means nothing here; call_id, leg or legs do.")
@@ -89,7 +92,9 @@ def check_offer(sdp: str, legs: int) -> None:
         raise BadOffer("The offer is not SDP: it does not begin with v=0. Send it as application/sdp.")
     kinds = [section.split(" ", 1)[0] for section in media]
     if kinds != ["audio"] * legs:
-        raise BadOffer(f"The address names {legs} leg(s), so the offer has to have as many audio tracks, not {kinds[:8]}.")
+        raise BadOffer(
+            f"The address names {legs} leg(s), so the offer has to have as many audio tracks, not {kinds[:8]}."
+        )
     for section in media:
         if not re.search(r"(?mi)^a=rtpmap:\d{1,3} opus/48000", section):
             raise BadOffer("A track of the offer has no Opus, which is the codec that is taken.")

@@ -34,7 +34,7 @@ def encoded(pcm: NDArray[np.int16], bit_rate: int = 32_000) -> list[bytes]:
 
 
 def recorded(pcm: NDArray[np.int16], container: str, **options: str) -> bytes:
-    """A whole recording of mono sound at 48 kHz, "webm" or "ogg", as FFmpeg writes it to something it cannot seek in."""
+    """A whole recording of mono sound at 48 kHz, "webm" or "ogg", as FFmpeg writes it where it cannot seek."""
     file = io.BytesIO()
     file.seekable = lambda: False  # type: ignore[method-assign]
     with av.open(file, "w", format=container, options=options) as output:
@@ -47,10 +47,11 @@ def recorded(pcm: NDArray[np.int16], container: str, **options: str) -> bytes:
 
 def decoded(recording: bytes) -> NDArray[np.int16]:
     """What FFmpeg makes of a recording, its beginning cut as the header says; mono, 48 kHz."""
-    with av.open(io.BytesIO(recording)) as file:
+    with av.open(io.BytesIO(recording), "r") as file:
         frames = [frame.to_ndarray() for frame in file.decode(audio=0)]
     sound = np.concatenate(frames, axis=1)[0]
-    return np.clip(np.rint(sound * 32_768), -32_768, 32_767).astype(np.int16)
+    samples: NDArray[np.int16] = np.clip(np.rint(sound * 32_768), -32_768, 32_767).astype(np.int16)
+    return samples
 
 
 def snr_db(reference: NDArray[np.int16], heard: NDArray[np.int16]) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callscope.errors import BadAudio
 from ingest.audio.opus import OpusDecoder, packet_samples, quiet
-from tests.ingest.opus import PACKET, decoded, encoded, recorded, snr_db, voice
+from tests.ingest.opus import decoded, encoded, recorded, snr_db, voice
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_header_cuts_the_beginning_as_ffmpeg_does() -> None:
     import av
 
     recording = recorded(voice(1.0), "ogg")
-    with av.open(io.BytesIO(recording)) as file:
+    with av.open(io.BytesIO(recording), "r") as file:
         packets = [bytes(packet) for packet in file.demux(audio=0)]
         head = file.streams.audio[0].codec_context.extradata
     assert head is not None

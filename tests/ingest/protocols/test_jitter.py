@@ -19,7 +19,7 @@ def packet(number: int, sequence_at: int = 0, timestamp_at: int = 0) -> Packet:
     )
 
 
-def at(number: int) -> float:
+def at(number: float) -> float:
     return 100 + number * 0.02
 
 
@@ -76,9 +76,7 @@ def test_a_late_packet_and_a_second_copy_are_counted_and_nothing_else() -> None:
     assert clock.buffer.late == 2
 
 
-@pytest.mark.parametrize(
-    ("jump", "told"), [(SAMPLES * 20, Quiet(SAMPLES * 20)), (RATE * 3, Hole(RATE * 3, "paused"))]
-)
+@pytest.mark.parametrize(("jump", "told"), [(SAMPLES * 20, Quiet(SAMPLES * 20)), (RATE * 3, Hole(RATE * 3, "paused"))])
 def test_a_sender_that_sent_nothing_was_quiet_or_paused(jump: int, told: Placed) -> None:
     after = Packet(2, 2 * SAMPLES + jump, SAMPLES, b"after")
     arrivals = [(at(0), packet(0)), (at(1), packet(1)), (at(2) + jump / RATE, after)]

@@ -29,11 +29,13 @@ def encoding(container: Container) -> RecordedEncoding:
 @cache
 def recording(container: Container) -> bytes:
     """1.5 s; WebM with clusters of 300 ms as live recordings have them, sizes unknown."""
-    return recorded(voice(1.5), container, **({"live": "1", "cluster_time_limit": "300"} if container == "webm" else {}))
+    return recorded(
+        voice(1.5), container, **({"live": "1", "cluster_time_limit": "300"} if container == "webm" else {})
+    )
 
 
 def packets_by_ffmpeg(container: Container) -> list[bytes]:
-    with av.open(io.BytesIO(recording(container))) as file:
+    with av.open(io.BytesIO(recording(container)), "r") as file:
         return [bytes(packet) for packet in file.demux(audio=0) if packet.size]
 
 
@@ -53,7 +55,8 @@ def test_the_packets_are_those_that_ffmpeg_finds(container: Container) -> None:
 @BOTH
 def test_the_sound_is_that_which_ffmpeg_hears(container: Container) -> None:
     decoder = OpusDecoder()
-    heard = np.concatenate([decoder.push(e.data) for e in events(container, [recording(container)]) if isinstance(e, Audio)])
+    packets = [event.data for event in events(container, [recording(container)]) if isinstance(event, Audio)]
+    heard = np.concatenate([decoder.push(packet) for packet in packets])
     reference = decoded(recording(container))
     assert snr_db(reference, heard[: len(reference)]) > 60
     assert 0 <= len(heard) - len(reference) < 960
@@ -69,9 +72,9 @@ def test_it_does_not_matter_how_the_bytes_are_cut(container: Container, data: st
 
 def test_byte_by_byte() -> None:
     for container in ("webm", "ogg"):
-        whole = recording(container)  # type: ignore[arg-type]
-        single = events(container, [whole[i : i + 1] for i in range(len(whole))])  # type: ignore[arg-type]
-        assert single == events(container, [whole])  # type: ignore[arg-type]
+        whole = recording(container)
+        single = events(container, [whole[i : i + 1] for i in range(len(whole))])
+        assert single == events(container, [whole])
 
 
 def test_a_jump_in_the_times_of_webm_is_a_hole() -> None:
