@@ -1,9 +1,9 @@
 """WebM as browsers' MediaRecorder writes it, without a file: bytes of any cut in, blocks of Opus out.
 
-Matroska (RFC 9559) in EBML (RFC 8794) is elements: an id, a size, and data or further elements. Elements that hold others
-are entered by reading on behind their header, so that nothing has to be nested here; of the others, those below are read
-and the rest is passed over. Sizes may be unknown for segments and clusters, which end with the next one: live recordings
-have no other kind.
+Matroska (RFC 9559) in EBML (RFC 8794) is elements: an id, a size, and data or further elements. Elements that hold
+others are entered by reading on behind their header, so that nothing has to be nested here; of the others, those below
+are read and the rest is passed over. Sizes may be unknown for segments and clusters, which end with the next one: live
+recordings have no other kind.
 """
 
 from __future__ import annotations

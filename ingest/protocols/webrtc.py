@@ -1,8 +1,8 @@
 """WebRTC without sockets: what an offer asks for, what a trickled fragment says, and RTP packets to events.
 
 Offer and answer travel as WHIP has it (RFC 9725): `POST` of an SDP offer, answered with 201, a `Location` and the SDP
-answer; `PATCH` of an SDP fragment (RFC 8840) adds candidates; `DELETE` ends it. Which call and which legs it is stands in
-the query.
+answer; `PATCH` of an SDP fragment (RFC 8840) adds candidates; `DELETE` ends it. Which call and which legs it is stands
+in the query.
 """
 
 from __future__ import annotations
