@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `send`, `watch`, `topics`, `doctor`."""
+"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `simulate`, `topics`, `doctor`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
+from callscope.simulate import Simulators
 
 console = Console(highlight=False, soft_wrap=True)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -57,9 +58,12 @@ def main() -> None:
 
 @main.command()
 @click.option("--chained", is_flag=True, help="One worker process a stage, joined by Kafka, instead of one for all.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Worker processes (chained: a stage). Default: one a core."
+)
 @click.option("--ephemeral", is_flag=True, help="Keep nothing: Kafka's data goes when it ends.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
-def up(chained: bool, ephemeral: bool, verbose: bool) -> None:
+def up(chained: bool, workers: int | None, ephemeral: bool, verbose: bool) -> None:
     """Start the whole system and keep it running.
 
     Starts an own Kafka, unless CALLSCOPE_KAFKA names one, then the gateway, the workers and the dashboard.
@@ -69,19 +73,17 @@ def up(chained: bool, ephemeral: bool, verbose: bool) -> None:
     settings = _settings(verbose)
     console.print("Callscope is starting …")
     with supervisor.running(
-        settings, chained=chained, ephemeral=ephemeral, free_ports=False, say=console.print
+        settings, chained=chained, ephemeral=ephemeral, free_ports=False, say=console.print, workers=workers
     ) as system:
         console.print("Ready. Send a call:  callscope send FILE     Stop: Ctrl-C")
         system.wait()
 
 
 @main.command()
-@click.option("--legs", type=click.IntRange(1, 500), help="Load mode: so many legs at once instead of one call.")
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Load mode: how long.")
 @click.option("--chained", is_flag=True, help="One worker process a stage.")
 @click.option("--once", is_flag=True, help="End when the call is over (the default where output is not a terminal).")
 @click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
-def demo(legs: int | None, seconds: float, chained: bool, once: bool, verbose: bool) -> None:
+def demo(chained: bool, once: bool, verbose: bool) -> None:
     """Start the whole system and play a call through it.
 
     The call is synthetic speech: a customer with a bill that is too high, and an agent. Nothing is kept.
@@ -90,23 +92,15 @@ def demo(legs: int | None, seconds: float, chained: bool, once: bool, verbose: b
 
     from callscope import supervisor
     from callscope.client import recording
-    from callscope.client.showing import progress_bar, send_and_show
-    from callscope.demo import load as load_mode
+    from callscope.client.showing import send_and_show
 
     settings = _settings(verbose)
     console.print("Callscope demo: starting Kafka, the gateway, the workers and the dashboard …")
     with as_file(files("callscope.demo") / "call.ogg") as path:
         call = recording.read(path)
-    with supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=console.print) as system:
-        if legs is not None:
-            with progress_bar(console) as bar:
-                task = bar.add_task(f"{legs} legs", total=seconds)
-                came_to = asyncio.run(
-                    load_mode.run(call, system.addresses, legs, seconds, lambda s: bar.update(task, completed=s))
-                )
-            console.print(f"{legs} legs for {seconds:.0f} s: {came_to.tally.latency_line()}")
-            console.print(f"published audio was at most {came_to.behind_s:.2f} s behind at the end")
-            return
+    with supervisor.running(
+        settings, chained=chained, ephemeral=True, free_ports=True, say=console.print, workers=1
+    ) as system:
         console.print("\nOpen the dashboard to watch this call as a supervisor would. Its results as they come:\n")
         asyncio.run(
             send_and_show(
@@ -127,6 +121,37 @@ def demo(legs: int | None, seconds: float, chained: bool, once: bool, verbose: b
                 f"--results {system.addresses.results}"
             )
             system.wait()
+
+
+@main.command()
+@click.option("--legs", type=click.IntRange(1, 5_000), help="One step of so many legs. Default: ramp to the limit.")
+@click.option("--seconds", type=click.FloatRange(5, 86_400), default=30.0, show_default=True, help="How long a step.")
+@click.option(
+    "--recordings",
+    type=click.Path(exists=True, path_type=Path),
+    help="A WAV file, or a folder of them, whose voices speak. Default: the shipped call.",
+)
+@click.option(
+    "--subscribers", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Followers of all calls."
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Worker processes. Default: one a core.")
+@click.option("--chained", is_flag=True, help="Workers of their own for each stage.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write the table to a file as well.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw latency and CPU over legs: PNG or SVG."
+)
+@click.option("--verbose", "-v", is_flag=True, help="Show what every part logs.")
+def bench(**options: Any) -> None:
+    """Find out how many legs this machine carries.
+
+    Starts the whole system, with a Kafka of its own that keeps nothing, and real-time two-party calls into it, more and
+    more of them, until 1 % of the results take longer than 100 ms. Each leg speaks 45 to 50 % of the time. Takes some
+    minutes; the load generator runs on the same machine, and its share is shown.
+    """
+    from callscope.bench.command import measure
+
+    measure(_settings(options.pop("verbose")), console=console, **options)
 
 
 @main.command()
@@ -195,6 +220,11 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
                     console.print(f"{message['call_id']:<24} {_plain(line)}")
 
     asyncio.run(follow())
+
+
+@main.group("simulate", cls=Simulators, help="Speak a telephony platform's part over the wire, from a recording.")
+def simulate() -> None:
+    """A group; the commands are modules of `callscope.simulate`."""
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -57,6 +58,11 @@ class System:
     children: dict[str, subprocess.Popen[bytes]]
     broker: EmbeddedBroker | None
 
+    def pids(self) -> dict[str, int]:
+        """Process ids by name; "broker" is the Java process of an embedded one."""
+        pids = {name: child.pid for name, child in self.children.items()}
+        return pids if self.broker is None else {"broker": self.broker.pid, **pids}
+
     def check(self) -> None:
         """Look whether everything still runs.
 
@@ -80,15 +86,19 @@ class System:
 
 
 @contextmanager
-def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: bool, say: Say) -> Iterator[System]:
+def running(
+    settings: Settings, *, chained: bool, ephemeral: bool, free_ports: bool, say: Say, workers: int | None = None
+) -> Iterator[System]:
     """Start everything, yield it when it is ready for calls, and end it in the order of the data.
 
     Args:
         settings: the settings in force; `settings.kafka` names an existing cluster, which is then used.
-        chained: one worker process a stage instead of one for all.
+        chained: workers of their own for each stage instead of workers that do all of them.
         ephemeral: the embedded broker's data goes when it ends.
         free_ports: where a configured port is taken, use a free one instead of refusing.
         say: told of every step.
+        workers: worker processes (chained: of each stage), among which the partitions are spread; None: one a core, at
+            most one a partition.
 
     Raises:
         CallscopeError: something cannot start; everything started before has been ended again.
@@ -120,15 +130,22 @@ def running(settings: Settings, *, chained: bool, ephemeral: bool, free_ports: b
         )
         children: dict[str, subprocess.Popen[bytes]] = {}
         system = System(addresses, children, broker)
-        workers = [f"processors {stage}" for stage in STAGES] if chained else ["processors"]
+        wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
         # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
-        for name in ("sinks", *workers, "ingest"):
-            children[name] = lifetime.spawn([sys.executable, "-m", *name.split()], env=environment)
+        for name, module in {"sink": ["sinks"], **wanted, "gateway": ["ingest"]}.items():
+            children[name] = lifetime.spawn([sys.executable, "-m", *module], env=environment)
             stack.callback(lifetime.stop, children[name], STOP_TIMEOUT_S)
-        _await_all(system, settings, chained)
+        _await_all(system, settings, chained, len(wanted))
         say(f"Gateway    {addresses.gateway}")
         say(f"Dashboard  {addresses.dashboard}")
         yield system
+
+
+def _workers(chained: bool, number: int) -> dict[str, list[str]]:
+    """Name of each worker process, and the module and arguments it runs."""
+    if chained:
+        return {f"{stage} {n}": ["processors", stage] for stage in STAGES for n in range(1, number + 1)}
+    return {f"worker {n}": ["processors"] for n in range(1, number + 1)}
 
 
 @contextmanager
@@ -145,14 +162,14 @@ def _terminate_like_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _await_all(system: System, settings: Settings, chained: bool) -> None:
+def _await_all(system: System, settings: Settings, chained: bool, workers: int) -> None:
     groups = [f"{settings.processors.group}-{stage}" for stage in (STAGES if chained else ("fused",))]
     admin = AdminClient(kafka.client_options(settings))
     gateway = system.addresses.gateway.replace("ws://", "http://").replace("/v1/stream", "/healthz")
     sink = system.addresses.dashboard + "healthz"
     _await("gateway", lambda: _healthy(gateway), system)
     _await("sink", lambda: _healthy(sink), system)
-    _await("workers", lambda: all(_reads(admin, group) for group in groups), system)
+    _await("workers", lambda: sum(_readers(admin, group) for group in groups) == workers, system)
 
 
 def _await(name: str, ready: Callable[[], bool], system: System) -> None:
@@ -172,14 +189,15 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _reads(admin: AdminClient, group: str) -> bool:
+def _readers(admin: AdminClient, group: str) -> int:
+    """How many members of a group that has come to rest have partitions."""
     try:
         description = admin.describe_consumer_groups([group], request_timeout=5.0)[group].result()
     except KafkaException:
-        return False
-    return description.state == ConsumerGroupState.STABLE and any(
-        member.assignment and member.assignment.topic_partitions for member in description.members
-    )
+        return 0
+    if description.state != ConsumerGroupState.STABLE:
+        return 0
+    return sum(bool(member.assignment and member.assignment.topic_partitions) for member in description.members)
 
 
 def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> int:
@@ -190,6 +208,11 @@ def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> in
         f"Port {port} on {host}, which the {what} is to use, is taken; perhaps another Callscope is running. "
         f"End that, or choose another port with {setting}=..."
     )
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def can_listen(host: str, port: int) -> int | None:

@@ -57,6 +57,30 @@ def build_pipeline(
     )
 
 
+def faust_app(settings: Settings, name: str) -> faust.App:
+    """A Faust app without agents, set up for the record-batch transport.
+
+    Args:
+        settings: the settings in force; `settings.kafka` names the cluster.
+        name: its consumer group is `<processors.group>-<name>`.
+    """
+    return faust.App(
+        f"{settings.processors.group}-{name}",
+        broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
+        broker_credentials=credentials(settings),
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
+        broker_commit_interval=1.0,
+        topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
+        topic_disable_leader=True,
+        # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
+        # come to it together, and stay where they are when others come and go. aiokafka's round robin does neither.
+        table_standby_replicas=1,
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+
 def build_app(
     settings: Settings,
     outbox: Outbox,
@@ -72,21 +96,7 @@ def build_app(
         consents: what speakers allowed or refused since it was last asked; for the stage "infer".
     """
     wiring = stage or "fused"
-    app = faust.App(
-        f"{settings.processors.group}-{wiring}",
-        broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
-        broker_credentials=credentials(settings),
-        consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
-        broker_commit_interval=1.0,
-        topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
-        topic_disable_leader=True,
-        # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
-        # come to it together, and stay where they are when others come and go. aiokafka's round robin does neither.
-        table_standby_replicas=1,
-        web_enabled=False,
-        autodiscover=False,
-    )
+    app = faust_app(settings, wiring)
     pipeline = build_pipeline(settings, consents=consents, stage=stage)
     gatherings: list[Gathering] = []
 

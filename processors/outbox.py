@@ -9,7 +9,8 @@ from functools import partial
 from confluent_kafka import KafkaError, Message, Producer
 
 from callscope import telemetry
-from callscope.topics import partition_of
+from callscope.streams import StreamId
+from callscope.topics import Topic, partition_of
 from processors import wire
 from processors.records import Envelope
 from processors.transport import Batch
@@ -37,20 +38,28 @@ class Outbox:
         Raises:
             RuntimeError: an earlier record could not be delivered; the worker must end and begin again at its commit.
         """
-        for envelope in envelopes:
-            record = envelope.record
-            topic = wire.topic_of(record)
+        await self.put(
+            batch, ((wire.topic_of(sent.record), sent.record.stream, wire.encode(sent)) for sent in envelopes)
+        )
+
+    async def put(self, batch: Batch, encoded: Iterable[tuple[Topic, StreamId, bytes]]) -> None:
+        """The same for records that are bytes already: topic, stream, value.
+
+        Raises:
+            RuntimeError: as for `send`.
+        """
+        delivered = partial(self._delivered, batch)  # one for all: one a record costs as much as producing it
+        for topic, stream, value in encoded:
             batch.undelivered += 1
-            value = wire.encode(envelope)
             while True:
                 try:
                     self._producer.produce(
                         topic.name,
                         value=value,
-                        key=str(record.stream),
-                        partition=partition_of(record.stream.call_id, self._partitions),
+                        key=str(stream),
+                        partition=partition_of(stream.call_id, self._partitions),
                         headers=[("schema", topic.value)],
-                        on_delivery=partial(self._delivered, batch),
+                        on_delivery=delivered,
                     )
                     break
                 except BufferError:  # back-pressure: the broker is slower than we are

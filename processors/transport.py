@@ -30,13 +30,25 @@ from mode.utils.futures import notify
 
 from callscope.clock import monotonic
 
-FETCH_WAIT_MS = 10
-"""How long the broker holds a fetch for which it has no records."""
 FLOW_CHECK_S = 0.2
 """How long a rebalance may go unnoticed while agents work."""
 HAND_OVER_TIMEOUT_S = 5.0
 """How long a worker waits, before it gives partitions up, for Kafka to acknowledge results. What is not by then is
 computed again by the next worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How a worker asks for records.
+
+    Attributes:
+        max_wait_ms: how long the broker holds a fetch for which it has too little.
+        min_bytes: what is enough. 1 answers at once, with few records at a time; more than comes in `max_wait_ms` paces
+            the fetches: they cost broker and worker less, and every record up to `max_wait_ms`.
+    """
+
+    max_wait_ms: int = 10
+    min_bytes: int = 1
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +92,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_max_wait_ms = transport.fetching.max_wait_ms
+        consumer._fetch_min_bytes = transport.fetching.min_bytes
         return consumer
 
 
@@ -200,6 +213,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
 
 
 class Transport(driver.Transport):  # type: ignore[misc]  # faust has no types
-    """Faust's aiokafka transport with the consumer above."""
+    """Faust's aiokafka transport with the consumer above.
+
+    Attributes:
+        fetching: how its consumer fetches; set `app.transport.fetching` before the app is started.
+    """
 
     Consumer = Consumer
+    fetching = Fetching()

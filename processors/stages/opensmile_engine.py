@@ -36,6 +36,10 @@ FEATURE_SET = "eGeMAPSv02"
 _VERSION = "2.6.0"
 """Of the Python package whose library this was written for: the mangled names and `_SmileObject` are its own."""
 
+OWN_RESAMPLING = Path(__file__).parent / "native" / "spectral_resampling.so"
+"""Stands in for the slowest function of openSMILE's library, with the same results; there if there was a compiler
+when this was installed. docs/decisions/0013-spectral-resampling-of-our-own.md."""
+
 _SOURCE, _LLD_SINK, _FUNC_SINK = b"extsource", b"lldsink", b"funcsink"
 _SUCCESS = 0
 _INITIALIZED = 1
@@ -91,6 +95,8 @@ class _Library:
         if not files:
             raise FeatureEngineError(f"opensmile {version} has no library for this platform below {core / 'bin'}.")
         try:
+            if OWN_RESAMPLING.is_file():  # before openSMILE's library, which then finds these functions instead of its
+                ctypes.CDLL(str(OWN_RESAMPLING), ctypes.RTLD_GLOBAL)
             self._dll = ctypes.CDLL(str(files[0]))
             self.new = self._function("smile_new", [], c_void_p)
             self.initialize = self._function(
