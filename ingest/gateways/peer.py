@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiortc import (
@@ -42,7 +41,6 @@ _WAITING_PACKETS: Final = 500
 _REPORT_S: Final = 1.0
 _LATE_START_S: Final = 0.1
 """The second leg's time begins with the first one's; a smaller difference is that of two packets on their way."""
-_GATHER_TIMEOUT_S: Final = 10.0
 
 
 def ice_servers(settings: WebRtc) -> list[RTCIceServer]:
@@ -157,14 +155,15 @@ class Peer:
 
     def _gather_only(self, addresses: tuple[str, ...]) -> None:
         """Have aioice open its sockets on these addresses; by itself it takes all but loopback."""
+        wanted = list(addresses)
         for transceiver in self._transceivers:
             ice = transceiver.receiver.transport.transport._connection
-            gather = type(ice).get_component_candidates
+            own = ice.get_component_candidates
 
-            async def candidates(component: int, _: list[str], timeout: int = 5, *, own: Any) -> Any:  # noqa: ASYNC109
-                return await own(component, list(addresses), timeout)
+            async def candidates(component: int, addresses: list[str], *, own: Any = own, **options: Any) -> Any:
+                return await own(component=component, addresses=wanted, **options)
 
-            setattr(ice, "get_component_candidates", partial(candidates, own=partial(gather, ice)))  # noqa: B010
+            setattr(ice, "get_component_candidates", candidates)  # noqa: B010  # aioice calls this one
 
     async def negotiate(self, sdp: str) -> str:
         """Take the offer; returns the answer, with all of this side's candidates.
@@ -173,11 +172,11 @@ class Peer:
             BadOffer: aiortc cannot make anything of it.
         """
         try:
-            async with asyncio.timeout(_GATHER_TIMEOUT_S):
-                await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-                await self._connection.setLocalDescription(await self._connection.createAnswer())
-        except Exception as error:  # its parser raises whatever it runs into; a bug of ours would show in every offer
+            await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+            answer = await self._connection.createAnswer()
+        except Exception as error:  # its parser raises whatever it runs into: ValueError, KeyError, AssertionError, ...
             raise BadOffer(f"The offer cannot be answered: {type(error).__name__}: {error}") from error
+        await self._connection.setLocalDescription(answer)
         remote = self._transceivers[0].receiver.transport.transport
         self._candidates = len(remote.getRemoteCandidates())
         self._username = next((line[12:].strip() for line in sdp.splitlines() if line.startswith("a=ice-ufrag:")), "")
