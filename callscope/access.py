@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from callscope import config
 from callscope.config import Scope
-from callscope.errors import Forbidden, Unauthorized
+from callscope.errors import Unauthorized
+from callscope.grants import ANYONE, Grant
+from callscope.signed_tokens import SignedTokens
+
+__all__ = ["ANYONE", "Access", "Grant", "bearer_token"]
 
 _LONGEST_TOKEN: Final = 8_192
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What somebody may do.
-
-    Attributes:
-        tenant: whose calls are meant; "" where there is but one.
-        scopes: "publish" (send audio), "subscribe" (see results), "admin" (see metrics).
-        name: who it is, for logs; never the token.
-    """
-
-    tenant: str = ""
-    scopes: frozenset[Scope] = frozenset()
-    name: str = ""
-
-    def check(self, scope: Scope) -> None:
-        """Nothing, if `scope` is granted.
-
-        Raises:
-            Forbidden: it is not.
-        """
-        if scope not in self.scopes:
-            raise Forbidden(f"This token does not allow to {_MEANING[scope]}. One with the scope {scope!r} does.")
-
-
-ANYONE: Final = Grant("", frozenset(get_args(Scope)), "anyone")
-"""What everybody may do where nothing is configured: all of it, as the one tenant there is."""
-_MEANING: Final = {"publish": "send audio", "subscribe": "see results", "admin": "see metrics"}
 
 
 class Access:
@@ -49,15 +23,19 @@ class Access:
 
     Args:
         settings: the tokens.
+
+    Raises:
+        ConfigError: the key for signed tokens cannot be read.
     """
 
     def __init__(self, settings: config.Access) -> None:
         self._grants = [(_digest_of(token), Grant(token.tenant, token.scopes, token.name)) for token in settings.tokens]
+        self._signed = None if settings.jwt is None else SignedTokens(settings.jwt)
 
     @property
     def is_open(self) -> bool:
         """Whether nothing is configured, and everybody may do everything."""
-        return not self._grants
+        return not self._grants and self._signed is None
 
     def grant(self, token: str | None, scope: Scope) -> Grant:
         """What the bearer of a token may do, if `scope` is among it.
@@ -77,6 +55,8 @@ class Access:
                 "A token is needed: send it as 'Authorization: Bearer …', or as ?token=… in the address."
             )
         grant = self._look_up(token)
+        if grant is None and self._signed is not None:
+            grant = self._signed.grant(token)
         if grant is None:
             raise Unauthorized("This token is not known here.")
         grant.check(scope)

@@ -61,6 +61,83 @@ class Topics(_Section):
     replication: int = Field(1, ge=1, le=9)
 
 
+Scope = Literal["publish", "subscribe", "admin"]
+Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+class AccessToken(_Section):
+    """A bearer token and what its bearer may do."""
+
+    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
+    token: SecretStr | None = Field(None, min_length=16, description="the token itself; or, better, its hash:")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="the token's SHA-256, in hexadecimal")
+    tenant: Tenant = ""
+    scopes: frozenset[Scope] = frozenset({"publish"})
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.token is None) == (self.sha256 is None):
+            raise ValueError("give either token or sha256")
+        return self
+
+
+JwtAlgorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+
+
+class Jwt(_Section):
+    """Signed tokens: their claims `tenant`, `scope` (words) and `exp` say what they allow and until when."""
+
+    algorithms: tuple[JwtAlgorithm, ...] = Field(min_length=1, description="no others are accepted")
+    secret: SecretStr | None = Field(None, min_length=32, description="for HS...; or, for the others:")
+    public_key_file: Path | None = Field(None, description="PEM")
+    audience: str | None = Field(None, description="must be among the claim `aud`")
+    issuer: str | None = Field(None, description="must be the claim `iss`")
+    leeway_s: float = Field(5.0, ge=0, le=300, description="how far clocks may be apart")
+    longest_s: float = Field(86_400.0, gt=0, description="a token that is good for longer than that is refused")
+
+    @model_validator(mode="after")
+    def _one_kind_of_key(self) -> Self:
+        symmetric = {name.startswith("HS") for name in self.algorithms}
+        if len(symmetric) > 1:
+            raise ValueError("HS... and the others cannot be mixed: a public key is no secret")
+        if (self.secret is not None) != symmetric.copy().pop() or (self.public_key_file is None) != symmetric.pop():
+            raise ValueError("HS... needs secret, the others public_key_file, and no more")
+        return self
+
+
+class Access(_Section):
+    """Who may come in. With nothing here everybody may do everything, and nothing listens beyond this machine."""
+
+    tokens: tuple[AccessToken, ...] = ()
+    jwt: Jwt | None = None
+
+
+class Tls(_Section):
+    """A listener's certificate. Files that change are read again for the next connection."""
+
+    cert_file: Path | None = Field(None, description="PEM, with the chain")
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _both_files(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        return self
+
+
+class Limits(_Section):
+    """What one address, and one tenant, may take of the gateway. Rates are kept by reading more slowly."""
+
+    connections_per_address: int = Field(200, ge=1)
+    connections_per_tenant: int | None = Field(None, ge=1)
+    streams_per_tenant: int | None = Field(None, ge=1)
+    messages_per_s: float = Field(2_000.0, gt=0, description="of one connection")
+    bytes_per_s: float = Field(64e6, gt=0, description="of one connection")
+    tenant_bytes_per_s: float | None = Field(None, gt=0)
+
+
 class WebRtc(_Section):
     """WebRTC: offers over HTTP at a port of its own, sound over UDP."""
 
@@ -85,42 +162,19 @@ class Ingest(_Section):
     max_message_bytes: int = Field(1 << 20, ge=1_024)
     hello_timeout_s: float = Field(10.0, gt=0)
     idle_timeout_s: float = Field(30.0, gt=0)
+    resume_s: float = Field(30.0, ge=0, description="how long a stream waits for a client that was cut off")
+    catch_up_speed: float = Field(
+        8.0, ge=1, description="a client that came back may send so much faster than real time"
+    )
     ack_interval_s: float = Field(0.25, gt=0, description="how often a client hears what is safe")
     publish_timeout_s: float = Field(10.0, gt=0, description="Kafka takes no audio for this long: the stream is closed")
-    webrtc: WebRtc = WebRtc()
-    origins: tuple[str, ...] = Field(
-        (), description="of pages that may send by WebRTC: https://host[:port]; on loopback those of this machine may"
-    )
     allow_unauthenticated: bool = Field(
         False, description="listen beyond this machine although anyone who reaches the port may send audio"
     )
-
-
-Scope = Literal["publish", "subscribe", "admin"]
-Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
-"""Part of the Kafka keys of all that belongs to it; "" where there is but one."""
-
-
-class AccessToken(_Section):
-    """A bearer token and what its bearer may do."""
-
-    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
-    token: SecretStr | None = Field(None, min_length=16, description="the token itself; or, better, its hash:")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="the token's SHA-256, in hexadecimal")
-    tenant: Tenant = ""
-    scopes: frozenset[Scope] = frozenset({"publish"})
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.token is None) == (self.sha256 is None):
-            raise ValueError("give either token or sha256")
-        return self
-
-
-class Access(_Section):
-    """Who may come in. With nothing here everybody may do everything, and nothing listens beyond this machine."""
-
-    tokens: tuple[AccessToken, ...] = ()
+    origins: tuple[str, ...] = Field((), description="pages elsewhere that may send audio: https://host[:port]")
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    webrtc: WebRtc = WebRtc()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -206,6 +260,7 @@ class Sink(_Section):
     allow_unauthenticated: bool = Field(False, description="listen beyond this machine though anyone may then read")
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
+    tls: Tls = Tls()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 

@@ -22,6 +22,8 @@
     │   ├── BadMessage              1003
     │   ├── BadOffer                4400, over HTTP 400: a WebRTC offer that cannot be answered
     │   ├── StreamExists            4409
+    │   ├── UnknownSession          4410
+    │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
     │   ├── TimedOut                4408
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
@@ -137,6 +139,18 @@ class StreamExists(IngestError):
     """A stream with this id is being received already."""
 
     close_code = 4409
+
+
+class UnknownSession(IngestError):
+    """No stream waits for a client with this session token."""
+
+    close_code = 4410
+
+
+class TooManyFromOne(IngestError):
+    """One address or tenant has as many connections or streams as it may."""
+
+    close_code = 1008
 
 
 class TooManyStreams(IngestError):

@@ -26,6 +26,28 @@ def configure_logging(level: str) -> None:
     logging.getLogger("callscope.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
+# ── all programs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_security = logging.getLogger("callscope.security")
+
+
+def certificate_loaded(whose: str) -> None:
+    """A changed certificate is in force."""
+    _security.info("%s: the certificate has changed and was loaded", whose)
+
+
+def certificate_kept(whose: str, reason: str) -> None:
+    """A changed certificate cannot be loaded; the one before stays."""
+    _security.error("%s: a changed certificate cannot be loaded, the old one stays: %s", whose, reason)
+
+
+def tokens_in_the_clear(whose: str, host: str) -> None:
+    """A listener beyond this machine takes tokens without TLS."""
+    _security.warning(
+        "%s: tokens come to %s without TLS of ours; let nothing but a proxy that speaks it reach the port", whose, host
+    )
+
+
 # ── ingest ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _ingest = logging.getLogger("callscope.ingest")
@@ -35,6 +57,8 @@ KAFKA_CLIENT = logging.getLogger("callscope.ingest.kafka")
 _streams_open = Gauge("callscope_ingest_streams_open", "Streams being received", ["source"])
 _streams = Counter("callscope_ingest_streams_total", "Streams received", ["source"])
 _audio_seconds = Counter("callscope_ingest_audio_seconds_total", "Audio handed to Kafka, seconds over all streams")
+_resumed = Counter("callscope_ingest_streams_resumed_total", "Streams that their clients went on with after a break")
+_held_back = Counter("callscope_ingest_held_back_total", "Messages that were taken later because of a limit of rate")
 _missing_seconds = Counter(
     "callscope_ingest_missing_seconds_total", "Audio that never came, seconds over all streams, by reason", ["reason"]
 )
@@ -99,6 +123,17 @@ def ingest_stream_ended(stream: str, duration_s: float, reason: str) -> None:
 def ingest_audio(seconds: float) -> None:
     """A record of audio was handed to Kafka."""
     _audio_seconds.inc(seconds)
+
+
+def ingest_resumed(stream: str) -> None:
+    """A client came back and goes on with its stream."""
+    _resumed.inc()
+    _ingest.info("stream resumed: %s", stream)
+
+
+def ingest_held_back() -> None:
+    """A connection that sends more than it may is read more slowly."""
+    _held_back.inc()
 
 
 def ingest_gap(seconds: float, reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import sys
@@ -16,6 +15,7 @@ from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
 from ingest.gateways import webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
+from ingest.gateways.origins import is_loopback
 from ingest.gateways.routes import ROUTES
 from ingest.intake import Intake
 from ingest.publisher import KafkaPublisher
@@ -43,8 +43,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     """
     access = Access(settings.access)
     check_exposure(settings.ingest, access)
+    if not access.is_open and not is_loopback(settings.ingest.host) and settings.ingest.tls.cert_file is None:
+        telemetry.tokens_in_the_clear("ingest", settings.ingest.host)
     publisher = KafkaPublisher(settings)
-    intake = Intake(publisher, settings.ingest.max_streams, settings.ingest.publish_timeout_s)
+    intake = Intake(
+        publisher,
+        settings.ingest.max_streams,
+        settings.ingest.publish_timeout_s,
+        settings.ingest.limits.streams_per_tenant,
+    )
     gate = Gate(settings, intake, access)
     deliveries = asyncio.create_task(publisher.run())
     stopped = asyncio.create_task(stop.wait())
@@ -85,20 +92,13 @@ def check_exposure(settings: Ingest, access: Access) -> None:
     Raises:
         ConfigError: the host is beyond loopback, no token is configured, and the settings do not allow that.
     """
-    if not access.is_open or settings.allow_unauthenticated or _is_loopback(settings.host):
+    if not access.is_open or settings.allow_unauthenticated or is_loopback(settings.host):
         return
     raise ConfigError(
         f"ingest.host is {settings.host}: anyone who reaches port {settings.port} could send audio, because no "
         "token is configured. Listen on 127.0.0.1, name tokens in the section access (docs/security.md), or, where the "
         "network keeps strangers out, set CALLSCOPE_INGEST__ALLOW_UNAUTHENTICATED=true."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _run_until_signal(settings: Settings) -> int:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic
-from callscope.errors import BadAudio, BadHello, NotPublished, StreamExists, TooManyStreams
-from callscope.streams import StreamId, is_name, topic_call_id
+from callscope.errors import BadAudio, BadHello, NotPublished, StreamExists, TooManyFromOne, TooManyStreams
+from callscope.streams import StreamId, is_name, tenant_and_call_id, topic_call_id
 from ingest.audio import opus
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
@@ -44,9 +44,17 @@ class Intake:
         publisher: where the records go.
         max_streams: how many may be open at once.
         publish_timeout_s: how long the end of a stream waits for Kafka.
+        streams_per_tenant: how many of these may be one tenant's; None: all.
     """
 
-    def __init__(self, publisher: Publisher, max_streams: int, publish_timeout_s: float) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        max_streams: int,
+        publish_timeout_s: float,
+        streams_per_tenant: int | None = None,
+    ) -> None:
+        self._streams_per_tenant = streams_per_tenant
         self.publisher = publisher
         self.publish_timeout_s = publish_timeout_s
         self._max_streams = max_streams
@@ -72,6 +80,7 @@ class Intake:
             BadHello: a name that may not be.
             StreamExists: one of them is open already.
             TooManyStreams: the limit is reached.
+            TooManyFromOne: the tenant's limit is reached.
             NotPublished: Kafka did not take the events.
         """
         if opened.audio_format.encoding == "opus":
@@ -92,6 +101,10 @@ class Intake:
                 f"This gateway receives {len(self._open)} streams, its limit is {self._max_streams}. Try another "
                 "gateway, or again later."
             )
+        if self._streams_per_tenant is not None:
+            held = sum(tenant_and_call_id(stream.call_id)[0] == grant.tenant for stream in self._open)
+            if held + len(opened.streams) > self._streams_per_tenant:
+                raise TooManyFromOne(f"This tenant sends {held} streams, its limit is {self._streams_per_tenant}.")
         self._open.update(ours.streams)
         call = self._calls.setdefault(ours.call_id, _Call())
         is_new = not call.legs
@@ -227,6 +240,7 @@ class Source:
         self._deliveries = {stream: Delivery() for stream in opened.streams}
         step = opened.audio_format.step_bytes
         self._slice_bytes = int(opened.audio_format.rate_hz * _SLICE_S) * step
+        self._overlap_bytes = 0
         self.padded = 0
 
     @property
@@ -245,6 +259,10 @@ class Source:
         Raises:
             NotPublished: Kafka does not take the audio, or lost a record.
         """
+        if self._overlap_bytes:
+            dropped = min(self._overlap_bytes, len(data))
+            self._overlap_bytes -= dropped
+            data = data[dropped:]
         if captured_ns:
             self._captured = self._canonical.position, captured_ns
         for at in range(0, len(data), self._slice_bytes):
@@ -280,6 +298,24 @@ class Source:
         telemetry.ingest_gap(hole.samples * len(self._sessions) / RATE_HZ, reason)
         for session in self._sessions:
             await self._intake.gap(self._opened, session.stream.leg, hole.start, hole.samples, reason)
+
+    async def place(self, sample: int, arrived_ns: int) -> None:
+        """The audio that follows begins at this sample of the source's timeline; bytes of a cut sample are dropped.
+
+        So much of it as has been taken already is dropped; what is missing before it is a hole, "lost".
+
+        Args:
+            sample: per channel, at the source's rate, not negative.
+            arrived_ns: when that was said, nanoseconds since the epoch.
+
+        Raises:
+            BadAudio: the hole is longer than a day.
+            NotPublished: as `missing` does.
+        """
+        self._canonical.drop_incomplete()
+        self._overlap_bytes = max(0, self.taken - sample) * self._opened.audio_format.step_bytes
+        if sample > self.taken:
+            await self.missing(sample - self.taken, "lost", arrived_ns)
 
     async def mark(self, marked: Marked) -> None:
         """Tell of something other than sound that happened at this point of the audio.

@@ -62,6 +62,10 @@ class CanonicalAudio:
         """Media time of the source's next sample, samples at 16 kHz; frames come out later than that."""
         return media_time(self._taken, self._format.rate_hz)
 
+    def drop_incomplete(self) -> None:
+        """Forget the bytes that wait: the rest of their sample will not come."""
+        self._reader.drop_incomplete()
+
     def push(self, data: bytes) -> NDArray[np.int16]:
         """The frames that `data` completes, shape (k * 320, channels) at 16 kHz; k may be 0."""
         return self._convert(self._reader.push(data))
@@ -73,7 +77,7 @@ class CanonicalAudio:
             samples: of the source, per channel.
         """
         start = self.position
-        self._reader.drop_incomplete()
+        self.drop_incomplete()
         if samples * RATE_HZ < FRAME_SAMPLES * self._format.rate_hz:
             frames = self._convert(np.zeros((samples, self._format.channels), np.int16))
             return Hole(frames, 0, start, self.position - start)

@@ -8,6 +8,7 @@ from typing import Final
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from callscope import telemetry
 from callscope.errors import IngestError
@@ -57,6 +58,13 @@ def why_closed(closed: ConnectionClosed) -> str:
     if closed.sent.code == GOING_AWAY:
         return SHUTTING_DOWN
     return f"closed by the gateway: {closed.sent.code} {closed.sent.reason}"
+
+
+def was_cut(closed: ConnectionClosed) -> bool:
+    """Whether neither side meant the connection to end: its client may come back."""
+    if closed.sent is not None and not closed.rcvd_then_sent:
+        return False
+    return closed.rcvd is None or closed.rcvd.code not in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 
 
 def peer(connection: ServerConnection) -> str:

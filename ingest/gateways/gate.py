@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from callscope.access import Access
 from callscope.config import Settings
+from ingest.gateways.resumption import Resumption
 from ingest.intake import Intake
 
 
@@ -18,11 +19,13 @@ class Gate:
         settings: all of them.
         intake: where streams are handed in.
         access: who may come in.
+        sessions: streams whose clients may come back.
     """
 
     settings: Settings
     intake: Intake
     access: Access
+    sessions: Resumption = field(default_factory=Resumption)
 
 
 class Listener(Protocol):

@@ -11,11 +11,15 @@ from callscope.clock import monotonic, wall_ns
 from callscope.errors import IngestError, TimedOut
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
+from ingest.gateways.pace import Pace
+from ingest.gateways.resumption import LiveStream
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
-from ingest.protocols.events import Audio, Consented, Ended, Missing, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Marked, Missing, Opened, Placed
 from ingest.protocols.websocket import WebSocketProtocol, error_message
 
+_CATCH_UP_BURST_S: Final = 1.0
+"""Audio that a client that came back may send at once."""
 _EVENTS_A_TURN: Final = 25
 """A long chunk of a recording is many packets, and other connections have their turn between them."""
 
@@ -30,13 +34,21 @@ class _Stream:
         self._socket = connection
         self._settings = gate.settings.ingest
         self._intake = gate.intake
+        self._sessions = gate.sessions
         self._protocol = WebSocketProtocol()
         self._waiting_since: float | None = None
+        self._live: LiveStream | None = None
+        self._pace: Pace | None = None
 
     async def serve(self) -> None:
         try:
             opened = await self._hello()
+            if self._protocol.resume is not None:
+                await self._resume(self._protocol.resume, opened)
+                return
             source = await self._intake.open(opened, self._socket.granted)
+            if self._protocol.resumable and self._settings.resume_s:
+                self._live = self._sessions.begin(opened, self._socket.granted, source, self._socket)
             await self._stream(source)
         except IngestError as error:
             await closing.refuse(self._socket, error, error_message(error))
@@ -55,12 +67,35 @@ class _Stream:
         assert isinstance(event, Opened)
         return event
 
+    async def _resume(self, token: str, opened: Opened) -> None:
+        """Go on with a stream whose connection was lost, or tell once more that it has ended."""
+        live = await self._sessions.take(token, opened, self._socket.granted, self._socket)
+        self._live = live
+        rate_hz, step = opened.audio_format.rate_hz, opened.audio_format.step_bytes
+        self._pace = Pace(
+            rate_hz * step * self._settings.catch_up_speed,
+            burst=rate_hz * step * _CATCH_UP_BURST_S,
+        )
+        if live.last_words is None:
+            await self._stream(live.source)
+            return
+        try:
+            await self._socket.send(self._ready(live.source))
+            await self._socket.send(live.last_words)
+            await self._socket.close()
+        finally:
+            self._sessions.leave(live, self._settings.resume_s)
+
     async def _stream(self, source: Source) -> None:
-        """Receive until the end, and end the source whatever happens."""
+        """Receive until the end, and end the source whatever happens, unless its client may come back."""
         reason = "gateway error"
         whole = False
+        may_come_back = False
         try:
-            await self._socket.send(self._protocol.ready(self._settings.ack_interval_s))
+            await self._socket.send(self._ready(source))
+            if self._protocol.resume is not None:
+                await source.place(source.taken, wall_ns())
+                await source.mark(Marked("reconnected"))
             await self._receive_and_watch(source)
             reason, whole = "end", True
         except IngestError as error:
@@ -68,12 +103,37 @@ class _Stream:
             raise
         except ConnectionClosed as closed:
             reason = closing.why_closed(closed)
+            may_come_back = closing.was_cut(closed)
             raise
         finally:
-            await source.end(reason, wall_ns(), whole=whole)
-        await source.delivered()
+            if may_come_back and self._live is not None:
+                self._sessions.leave(self._live, self._settings.resume_s)
+            else:
+                await self._end(source, reason, whole=whole)
         await self._socket.send(self._protocol.ended(source.published(), source.padded))
         await self._socket.close()
+
+    async def _end(self, source: Source, reason: str, *, whole: bool) -> None:
+        """End the streams; where that was asked for and went well, a client that comes back is told so once more."""
+        live = self._live
+        try:
+            await source.end(reason, wall_ns(), whole=whole)
+            if whole:
+                await source.delivered()
+                if live is not None:
+                    live.last_words = self._protocol.ended(source.published(), source.padded)
+        finally:
+            if live is not None and live.last_words is not None:
+                self._sessions.leave(live, self._settings.resume_s)
+            elif live is not None:
+                self._sessions.end(live)
+
+    def _ready(self, source: Source) -> str:
+        if self._live is None:
+            return self._protocol.ready(self._settings.ack_interval_s)
+        return self._protocol.ready(
+            self._settings.ack_interval_s, self._live.token, self._settings.resume_s, source.taken
+        )
 
     async def _receive_and_watch(self, source: Source) -> None:
         receive = asyncio.create_task(self._receive(source))
@@ -99,9 +159,13 @@ class _Stream:
                     await asyncio.sleep(0)
                 match event:
                     case Audio(data):
+                        if self._pace is not None:
+                            await asyncio.sleep(self._pace.delay_s(len(data), monotonic()))
                         await source.audio(data, wall_ns())
                     case Missing(samples, reason):
                         await source.missing(samples, reason, wall_ns())
+                    case Placed(sample):
+                        await source.place(sample, wall_ns())
                     case Consented() as consented:
                         await self._socket.send(self._protocol.consented(consented, await source.consent(consented)))
                     case Ended():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -10,13 +12,17 @@ from typing import Any, Final
 import prometheus_client
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+from websockets.typing import Data, Subprotocol
 
 from callscope import telemetry
 from callscope.access import Grant, bearer_token
-from callscope.errors import Forbidden, IngestError, Unauthorized
+from callscope.clock import monotonic
+from callscope.errors import Forbidden, IngestError, TooManyFromOne, Unauthorized
+from callscope.tls import server_context
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, GOING_AWAY, SHUTTING_DOWN, peer
 from ingest.gateways.gate import Gate
+from ingest.gateways.origins import may_send
+from ingest.gateways.pace import Pace
 
 _QUEUED_MESSAGES: Final = 8
 
@@ -26,13 +32,25 @@ class Connection(ServerConnection):
 
     Attributes:
         route: where it came in.
+        paces: its limits of rates; True: in bytes, False: in messages.
         grant: what its sender may do; None where the protocol tells only by its messages.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.paces: list[tuple[Pace, bool]] = []
         self.route: Route | None = None
         self.grant: Grant | None = None
+
+    async def recv(self, decode: bool | None = None) -> Data:  # type: ignore[override]  # one signature for three
+        """The next message, as late as the limits of rates want it."""
+        message = await super().recv(decode)
+        now = monotonic()
+        delay_s = max((pace.delay_s(len(message) if by_size else 1, now) for pace, by_size in self.paces), default=0)
+        if delay_s > 0:
+            telemetry.ingest_held_back()
+            await asyncio.sleep(delay_s)
+        return message
 
     @property
     def granted(self) -> Grant:
@@ -82,17 +100,21 @@ class WebSocketListener:
     Args:
         server: listening.
         path: shown in the address.
+        gate: whose sessions end with it.
     """
 
-    def __init__(self, server: Server, path: str) -> None:
+    def __init__(self, server: Server, path: str, gate: Gate) -> None:
         self.server = server
+        self._gate = gate
         host, self.port = server.sockets[0].getsockname()[:2]
-        self.address = f"ws://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+        scheme = "ws" if gate.settings.ingest.tls.cert_file is None else "wss"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
 
     async def close(self) -> None:
         """Close every connection with 1001, and return when all their streams have been ended."""
         self.server.close(code=GOING_AWAY, reason=SHUTTING_DOWN)
         await self.server.wait_closed()
+        await self._gate.sessions.close()
 
 
 async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
@@ -104,6 +126,7 @@ async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
 
     Raises:
         OSError: the port cannot be had.
+        ConfigError: the certificate cannot be loaded.
     """
     settings = gate.settings.ingest
     port = _Port(gate, routes)
@@ -111,6 +134,7 @@ async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
         port.serve,
         settings.host,
         settings.port,
+        ssl=server_context(settings.tls, "ingest.tls"),
         create_connection=Connection,
         process_request=port.answer,
         select_subprotocol=port.subprotocol,
@@ -122,7 +146,7 @@ async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
         ping_interval=None,  # a client that has gone silent is found by the idle time-out
         server_header=None,
     )
-    return WebSocketListener(server, routes[0].path)
+    return WebSocketListener(server, routes[0].path, gate)
 
 
 class _Port:
@@ -131,10 +155,44 @@ class _Port:
     def __init__(self, gate: Gate, routes: Sequence[Route]) -> None:
         self._gate = gate
         self._routes = routes
+        self._limits = gate.settings.ingest.limits
+        self._addresses: defaultdict[str, int] = defaultdict(int)
+        self._tenants: defaultdict[str, int] = defaultdict(int)
+        self._tenant_paces: dict[str, Pace] = {}
 
     async def serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection) and connection.route is not None
-        await connection.route.serve(connection, self._gate)
+        address = peer(connection)
+        tenant = connection.grant.tenant if connection.grant is not None else ""
+        connection.paces = self._paces(tenant)
+        self._addresses[address] += 1
+        self._tenants[tenant] += 1
+        try:
+            await connection.route.serve(connection, self._gate)
+        finally:
+            for counts, key in ((self._addresses, address), (self._tenants, tenant)):
+                counts[key] -= 1
+                if not counts[key]:
+                    del counts[key]
+            if tenant not in self._tenants:
+                self._tenant_paces.pop(tenant, None)
+
+    def _paces(self, tenant: str) -> list[tuple[Pace, bool]]:
+        limits = self._limits
+        paces = [(_pace(limits.messages_per_s), False), (_pace(limits.bytes_per_s), True)]
+        if limits.tenant_bytes_per_s is not None:
+            shared = self._tenant_paces.setdefault(tenant, _pace(limits.tenant_bytes_per_s))
+            paces.append((shared, True))
+        return paces
+
+    def _check_counts(self, connection: Connection) -> None:
+        limits = self._limits
+        if self._addresses.get(peer(connection), 0) >= limits.connections_per_address:
+            raise TooManyFromOne(f"This address has {limits.connections_per_address} connections, which is the limit.")
+        if limits.connections_per_tenant is None or connection.grant is None:
+            return
+        if self._tenants.get(connection.grant.tenant, 0) >= limits.connections_per_tenant:
+            raise TooManyFromOne(f"This tenant has {limits.connections_per_tenant} connections, which is the limit.")
 
     async def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP requests; None lets the WebSocket handshake go on."""
@@ -149,9 +207,12 @@ class _Port:
             if route is None:
                 paths = ", ".join(route.path for route in self._routes)
                 return connection.respond(HTTPStatus.NOT_FOUND, f"Audio streams are received at {paths}.\n")
+            if not may_send(request.headers, self._gate.settings.ingest):
+                raise Forbidden("Pages of this origin may not send audio; CALLSCOPE_INGEST__ORIGINS can allow it.")
             connection.route = route
             connection.grant = await route.admit(request, self._gate)
-        except (Unauthorized, Forbidden) as error:
+            self._check_counts(connection)
+        except (Unauthorized, Forbidden, TooManyFromOne) as error:
             return _refused(connection, error)
         # Room beyond the streams, so that one too many can still be told so over its WebSocket.
         if len(connection.server.all_connections) >= 2 * self._gate.settings.ingest.max_streams:
@@ -172,8 +233,20 @@ class _Port:
         return response
 
 
+_STATUS: Final[dict[type[IngestError], HTTPStatus]] = {
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    TooManyFromOne: HTTPStatus.TOO_MANY_REQUESTS,
+}
+
+
+def _pace(per_s: float) -> Pace:
+    """A rate of which one second may come at once."""
+    return Pace(per_s, per_s)
+
+
 def _refused(connection: ServerConnection, error: IngestError) -> Response:
-    status = HTTPStatus.UNAUTHORIZED if isinstance(error, Unauthorized) else HTTPStatus.FORBIDDEN
+    status = _STATUS[type(error)]
     telemetry.ingest_error(status.value, peer(connection), str(error))
     response = connection.respond(status, f"{error}\n")
     if status is HTTPStatus.UNAUTHORIZED:

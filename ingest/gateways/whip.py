@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import prometheus_client
 from aiohttp import web
+from websockets.datastructures import Headers
 
 from callscope import telemetry
 from callscope.access import Grant, bearer_token
@@ -25,12 +26,14 @@ from callscope.errors import (
     NotPublished,
     StreamExists,
     TimedOut,
+    TooManyFromOne,
     TooManyStreams,
     Unauthorized,
 )
+from callscope.tls import server_context
 from ingest.gateways.closing import SHUTTING_DOWN
 from ingest.gateways.gate import Gate
-from ingest.gateways.origins import is_allowed_origin, is_loopback
+from ingest.gateways.origins import is_loopback, may_send
 from ingest.intake import Source
 from ingest.protocols.events import Opened
 from ingest.protocols.webrtc import MAX_SDP_BYTES, check_offer, read_fragment, read_query
@@ -48,6 +51,7 @@ _STATUS: Final[dict[type[IngestError], HTTPStatus]] = {
     TimedOut: HTTPStatus.REQUEST_TIMEOUT,
     StreamExists: HTTPStatus.CONFLICT,
     TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooManyFromOne: HTTPStatus.TOO_MANY_REQUESTS,
     NotPublished: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _SHUTDOWN_S: Final = 3.0
@@ -58,6 +62,7 @@ class _Session:
     peer: Peer
     running: asyncio.Task[None]
     tenant: str
+    address: str
 
 
 class WhipListener:
@@ -90,11 +95,14 @@ class WhipListener:
 
         Raises:
             OSError: it cannot be had.
+            ConfigError: the certificate cannot be loaded.
         """
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._ingest.host, port).start()
+        context = server_context(self._ingest.tls, "ingest.tls")
+        await web.TCPSite(self._runner, self._ingest.host, port, ssl_context=context).start()
         host, self.port = self._runner.addresses[0][:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}{PATH}"
+        scheme = "http" if context is None else "https"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{PATH}"
 
     async def close(self) -> None:
         """End every peer, and return when all their streams have been ended."""
@@ -112,7 +120,7 @@ class WhipListener:
     ) -> web.StreamResponse:
         """Refuse pages of strangers, answer errors with their reason, and add what browsers want to see."""
         origin = request.headers.get("Origin")
-        if not is_allowed_origin(origin, host=self._ingest.host, origins=self._ingest.origins):
+        if not may_send(Headers(request.headers.items()), self._ingest):
             problem = "Pages of this origin may not send; CALLSCOPE_INGEST__ORIGINS can allow it."
             telemetry.ingest_error(HTTPStatus.FORBIDDEN.value, str(request.remote), problem)
             return web.json_response({"code": "forbidden", "message": problem}, status=HTTPStatus.FORBIDDEN)
@@ -161,9 +169,13 @@ class WhipListener:
         check_offer(sdp, len(opened))
         if self._is_closing or len(self._sessions) + self._negotiating >= self._settings.max_peers:
             raise TooManyStreams(f"This gateway has {self._settings.max_peers} WebRTC peers or is closing. Try later.")
+        address = str(request.remote)
+        limit = self._ingest.limits.connections_per_address
+        if sum(session.address == address for session in self._sessions.values()) >= limit:
+            raise TooManyFromOne(f"This address has {limit} WebRTC peers, which is the limit.")
         self._negotiating += 1
         try:
-            session_id, answer = await self._begin(opened, grant, sdp)
+            session_id, answer = await self._begin(opened, grant, sdp, address)
         finally:
             self._negotiating -= 1
         response = web.Response(status=HTTPStatus.CREATED, text=answer, content_type="application/sdp")
@@ -186,7 +198,7 @@ class WhipListener:
 
     # ── sessions ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _begin(self, opened: tuple[Opened, ...], grant: Grant, sdp: str) -> tuple[str, str]:
+    async def _begin(self, opened: tuple[Opened, ...], grant: Grant, sdp: str, address: str) -> tuple[str, str]:
         """A peer for the offer, and its streams; returns the session's id and the answer."""
         # A third of a second the first time, and other streams go on.
         module = await asyncio.to_thread(importlib.import_module, "ingest.gateways.peer")
@@ -205,7 +217,7 @@ class WhipListener:
             raise
         session_id = secrets.token_urlsafe(16)
         running = asyncio.create_task(peer.run(sources))
-        self._sessions[session_id] = _Session(peer, running, grant.tenant)
+        self._sessions[session_id] = _Session(peer, running, grant.tenant, address)
         telemetry.webrtc_peers(len(self._sessions))
         running.add_done_callback(lambda _: self._forget(session_id))
         return session_id, answer

@@ -68,6 +68,21 @@ class Missing:
     leg: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The audio that follows begins at this sample of the source's timeline.
+
+    What is there already is dropped, what is missing before it is lost.
+
+    Attributes:
+        sample: per channel, at the source's rate, from the stream's beginning.
+        leg: whose; None: every leg of the source.
+    """
+
+    sample: int
+    leg: str | None = None
+
+
 MarkKind: TypeAlias = Literal["dtmf", "held", "resumed", "reconnected"]
 
 
@@ -110,4 +125,4 @@ class Consented:
     purposes: tuple[str, ...] = ()
 
 
-Event: TypeAlias = Opened | Audio | Missing | Marked | Consented | Ended
+Event: TypeAlias = Opened | Audio | Missing | Placed | Marked | Consented | Ended

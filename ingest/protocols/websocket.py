@@ -6,6 +6,8 @@ State by message; a cell names the event that comes out and the next state, or t
     HELLO        Opened, AUDIO      BadMessage        BadHello           BadHello       BadHello
     AUDIO        BadMessage         Audio, AUDIO      Consented, AUDIO   Ended, DONE    BadMessage
     DONE         BadMessage         BadMessage        BadMessage         BadMessage     BadMessage
+
+The text "at" is Placed in AUDIO, and an error elsewhere, as a consent is.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from callscope.errors import BadAudio, BadHello, BadMessage, IngestError
 from callscope.streams import NAME, StreamId
 from ingest.audio.framing import AudioFormat
 from ingest.audio.resample import RATE_HZ
-from ingest.protocols.events import Audio, Consented, Ended, Event, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Event, Opened, Placed
 from ingest.protocols.recorded import RecordedOpus
 
 SOURCE: Final = "websocket"
@@ -56,6 +58,9 @@ class Hello(BaseModel):
         Field(max_length=32),
     ] = {}
 
+    resumable: bool = False
+    resume: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
     @model_validator(mode="after")
     def _one_name_per_channel(self) -> Hello:
         if (self.leg is None) == (self.legs is None):
@@ -70,6 +75,8 @@ class Hello(BaseModel):
     def _recordings_are_of_one_leg(self) -> Hello:
         if self.encoding in ("webm-opus", "ogg-opus") and (self.rate_hz, self.channels) != (48_000, 1):
             raise ValueError(f"{self.encoding} has rate_hz 48000 and one channel")
+        if self.encoding in ("webm-opus", "ogg-opus") and (self.resumable or self.resume is not None):
+            raise ValueError(f"{self.encoding} cannot be resumed: begin another recording as another stream")
         return self
 
     @property
@@ -91,6 +98,15 @@ class Consent(BaseModel):
     ] = []
 
 
+class At(BaseModel):
+    """The client's word where in its timeline the audio that follows begins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["at"]
+    sample: Annotated[int, Field(ge=0, lt=1 << 48)]
+
+
 class _State(Enum):
     HELLO = auto()
     AUDIO = auto()
@@ -98,10 +114,17 @@ class _State(Enum):
 
 
 class WebSocketProtocol:
-    """One connection's state. `receive` takes what the client sends; the other methods make what it is sent."""
+    """One connection's state. `receive` takes what the client sends; the other methods make what it is sent.
+
+    Attributes:
+        resumable: the hello asked for a session that can be resumed.
+        resume: the token of the session the hello wants to go on with; None for a new stream.
+    """
 
     def __init__(self) -> None:
         self._state = _State.HELLO
+        self.resumable = False
+        self.resume: str | None = None
         self._acknowledged: dict[StreamId, int] = {}
         self._recorded: RecordedOpus | None = None
 
@@ -137,6 +160,8 @@ class WebSocketProtocol:
             raise BadHello("The hello cannot be served: " + _explained(error)) from error
         streams = tuple(StreamId(hello.call_id, leg) for leg in hello.leg_names)
         self._state = _State.AUDIO
+        self.resume = hello.resume
+        self.resumable = hello.resumable or hello.resume is not None
         self._acknowledged = dict.fromkeys(streams, 0)
         if hello.encoding == "webm-opus" or hello.encoding == "ogg-opus":
             self._recorded = RecordedOpus(hello.encoding)
@@ -145,7 +170,7 @@ class WebSocketProtocol:
             audio_format = AudioFormat(hello.encoding, hello.rate_hz, hello.channels)
         return Opened(streams, audio_format, SOURCE, hello.metadata)
 
-    def _told(self, message: str) -> Consented | Ended:
+    def _told(self, message: str) -> Consented | Placed | Ended:
         try:
             parsed = json.loads(message)
         except (ValueError, RecursionError):
@@ -160,7 +185,15 @@ class WebSocketProtocol:
             return Ended()
         if isinstance(parsed, dict) and parsed.get("type") == "consent":
             return self._consent(message)
-        raise BadMessage('A text message came where audio belongs. Only {"type":"end"} and {"type":"consent",...} may.')
+        if isinstance(parsed, dict) and parsed.get("type") == "at":
+            try:
+                return Placed(At.model_validate_json(message).sample)
+            except ValidationError as error:
+                raise BadMessage("The place cannot be taken: " + _explained(error)) from error
+        raise BadMessage(
+            'A text message came where audio belongs. Only {"type":"end"}, {"type":"consent",...} and '
+            '{"type":"at",...} may.'
+        )
 
     def _consent(self, message: str) -> Consented:
         try:
@@ -172,11 +205,18 @@ class WebSocketProtocol:
             raise BadMessage(f"The consent is about leg {consent.leg!r}; this connection carries {legs}.")
         return Consented(consent.leg, consent.analyse, tuple(consent.purposes))
 
-    def ready(self, ack_interval_s: float) -> str:
-        """The answer to the hello, once the streams are open."""
-        return _json(
-            type="ready", streams=[str(stream) for stream in self._acknowledged], ack_interval_s=ack_interval_s
-        )
+    def ready(self, ack_interval_s: float, session: str | None = None, resume_s: float = 0, received: int = 0) -> str:
+        """The answer to the hello, once the streams are open.
+
+        Args:
+            ack_interval_s: how often it may hear what is safe.
+            session: the token to resume with; None for a stream that cannot be.
+            resume_s: how long a cut-off client may be away.
+            received: how much of its timeline is there, samples per channel at its rate.
+        """
+        more = {} if session is None else {"session": session, "resume_s": resume_s, "received": received}
+        streams = [str(stream) for stream in self._acknowledged]
+        return _json(type="ready", streams=streams, ack_interval_s=ack_interval_s, **more)
 
     def ack(self, published: Mapping[StreamId, int]) -> str | None:
         """How far Kafka has acknowledged each stream, or None where that is what the client knows already.
