@@ -252,6 +252,13 @@ class Processors(_Section):
     infer: Infer = Infer()
 
 
+class Microphone(_Section):
+    """Where the page "Try your microphone" sends to, as browsers see it; an empty one is not offered."""
+
+    stream: str = Field("", pattern=r"^(wss?://[^\s;,'\"]+)?$", description="ws://127.0.0.1:7070/v1/stream")
+    webrtc: str = Field("", pattern=r"^(https?://[^\s;,'\"]+)?$", description="http://127.0.0.1:7072/v1/webrtc")
+
+
 class Sink(_Section):
     """The results' WebSocket server and the dashboard."""
 
@@ -261,6 +268,7 @@ class Sink(_Section):
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
     tls: Tls = Tls()
+    microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 
