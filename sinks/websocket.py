@@ -197,9 +197,8 @@ class ResultsServer:
         if path != MICROPHONE_PATH:
             response.headers["Content-Security-Policy"] = content_security_policy(host)
             return response
-        gateways = tuple(
-            origin_of(url) for url in (self._config.microphone.stream, self._config.microphone.webrtc) if url
-        )
+        microphone = self._config.microphone
+        gateways = tuple(origin_of(url) for url in (microphone.stream, microphone.webrtc) if url)
         response.headers["Content-Security-Policy"] = content_security_policy(host, gateways)
         del response.headers["Permissions-Policy"]
         response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(self)"

@@ -1,4 +1,4 @@
-"""The page "Try your microphone": Chromium's fake microphone plays a WAV file by each of the three ways into the system."""
+"""The page "Try your microphone": Chromium's fake microphone plays a WAV file by each of the three ways."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ async def test_ones_own_voice_comes_back_as_results(
         AudioFrame.FromString(m.value()) for m in await asyncio.to_thread(records_of, kafka, AUDIO_FRAMES, call_id)
     ]
     assert [frame.seq for frame in frames] == list(range(len(frames))) and frames[-1].last
-    for before, after in zip(frames, frames[1:], strict=False):
+    for before, after in pairwise(frames):
         assert after.start == before.start + len(before.pcm) // 2 + after.gap_before
     heard = np.frombuffer(b"".join(frame.pcm for frame in frames), "<i2")
     pcm, rate_hz = soundfile.read(spoken, dtype="int16")
