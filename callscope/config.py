@@ -82,14 +82,14 @@ class AccessToken(_Section):
         return self
 
 
-JwtAlgorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
+JwtAlgorithm = Literal["HS256", "RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 
 
 class Jwt(_Section):
     """Signed tokens: their claims `tenant`, `scope` (words) and `exp` say what they allow and until when."""
 
     algorithms: tuple[JwtAlgorithm, ...] = Field(min_length=1, description="no others are accepted")
-    secret: SecretStr | None = Field(None, min_length=32, description="for HS...; or, for the others:")
+    secret: SecretStr | None = Field(None, min_length=32, description="for HS256; or, for the others:")
     public_key_file: Path | None = Field(None, description="PEM")
     audience: str | None = Field(None, description="must be among the claim `aud`")
     issuer: str | None = Field(None, description="must be the claim `iss`")
@@ -98,11 +98,11 @@ class Jwt(_Section):
 
     @model_validator(mode="after")
     def _one_kind_of_key(self) -> Self:
-        symmetric = {name.startswith("HS") for name in self.algorithms}
-        if len(symmetric) > 1:
-            raise ValueError("HS... and the others cannot be mixed: a public key is no secret")
-        if (self.secret is not None) != symmetric.copy().pop() or (self.public_key_file is None) != symmetric.pop():
-            raise ValueError("HS... needs secret, the others public_key_file, and no more")
+        shared = "HS256" in self.algorithms
+        if shared and len(self.algorithms) > 1:
+            raise ValueError("HS256 and the others cannot be mixed: a public key is no secret")
+        if (self.secret is not None) != shared or (self.public_key_file is None) != shared:
+            raise ValueError("HS256 needs secret, the others public_key_file, and no more")
         return self
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callscope import kafka, telemetry
+from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
 from sinks.hub import Hub
@@ -31,7 +32,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         KafkaUnreachable: no broker answers.
     """
     hub = Hub(settings.sink.queue_messages)
-    server = ResultsServer(hub, settings.sink, is_healthy=lambda: reader.is_alive())
+    server = ResultsServer(hub, settings.sink, Access(settings.access), is_healthy=lambda: reader.is_alive())
     reader = Reader(settings, lambda records: server.publish(_messages(records)))
     await asyncio.to_thread(kafka.ensure_topics, settings)
     reading = asyncio.create_task(reader.run())

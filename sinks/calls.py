@@ -39,23 +39,23 @@ class Calls:
 
     def __init__(self) -> None:
         """Starts knowing none."""
-        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
         self._caught_up_ns = 0
 
     def heard(self, message: Message) -> None:
         """Learns from a message."""
-        call = self._calls.get(message.call_id)
+        call = self._calls.get(message.call)
         if message.type == "call":
             if call is None or (call.ended and message.kind in ("call_started", "stream_started")):
-                call = self._calls[message.call_id] = _Call(started_ns=message.arrived_ns)
+                call = self._calls[message.call] = _Call(started_ns=message.arrived_ns)
             _apply(call, message)
         elif call is None:
-            call = self._calls[message.call_id] = _Call(legs={message.leg: _Leg()})
+            call = self._calls[message.call] = _Call(legs={message.leg: _Leg()})
         elif not call.ended and message.leg not in call.legs:
             call.legs[message.leg] = _Leg()
         if message.arrived_ns > call.heard_ns:
             call.heard_ns = message.arrived_ns
-        self._calls.move_to_end(message.call_id)
+        self._calls.move_to_end(message.call)
         if len(self._calls) > MAX_CALLS:
             self._calls.popitem(last=False)
 
@@ -67,15 +67,15 @@ class Calls:
         """
         self._caught_up_ns = now_ns
 
-    def started_ns(self, call_id: str, leg: str) -> int:
-        """When the stream that has this id now started, nanoseconds since the epoch; 0 if that was not told.
+    def started_ns(self, message: Message) -> int:
+        """When the stream that has this message's id now started, nanoseconds since the epoch; 0 if that was not told.
 
         Ids may be used again: results of the later stream are not those of the earlier one.
         """
-        call = self._calls.get(call_id)
-        if call is None or leg not in call.legs:
+        call = self._calls.get(message.call)
+        if call is None or message.leg not in call.legs:
             return 0
-        return call.legs[leg].started_ns
+        return call.legs[message.leg].started_ns
 
     def running(self, now_ns: int, subscription: Subscription) -> list[dict[str, Any]]:
         """The running calls a subscription follows, as JSON, in the order they started."""
@@ -100,8 +100,8 @@ class Calls:
                     if subscription.wants_stream(call_id, name)
                 ],
             }
-            for call_id, call in calls
-            if self._runs(call, now_ns) and subscription.wants_stream(call_id, "")
+            for (tenant, call_id), call in calls
+            if tenant == subscription.tenant and self._runs(call, now_ns) and subscription.wants_stream(call_id, "")
         ]
 
     def count(self, now_ns: int) -> int:

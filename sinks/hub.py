@@ -181,7 +181,7 @@ class Hub:
 
     def _is_duplicate(self, message: Message) -> bool:
         """Ids are kept as 64-bit hashes: among 131,072 a false match has a chance of 1 in 10^14."""
-        key = hash((message.id, message.type == "call" or self.calls.started_ns(message.call_id, message.leg)))
+        key = hash((message.tenant, message.id, message.type == "call" or self.calls.started_ns(message)))
         if key in self._seen:
             return True
         self._seen.add(key)

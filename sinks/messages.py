@@ -12,6 +12,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from callscope.feature_sets import FUNCTIONALS, LLDS
+from callscope.streams import tenant_and_call_id
 from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS
 from schemas.v1.activity_pb2 import VoiceActivity
 from schemas.v1.events_pb2 import CallEvent
@@ -57,6 +58,7 @@ class Message:
         lld: low-level descriptors, row after row, of `lld_columns` each.
         lld_columns: how many there are in a row.
         functionals: of the window or utterance, by name.
+        tenant: whose call it is; subscribers see the results of their own tenant only, and never its name.
     """
 
     type: str
@@ -73,6 +75,12 @@ class Message:
     lld: tuple[float, ...] = ()
     lld_columns: int = 0
     functionals: Mapping[str, float] = field(default_factory=dict)
+    tenant: str = ""
+
+    @property
+    def call(self) -> tuple[str, str]:
+        """The call among those of all tenants."""
+        return self.tenant, self.call_id
 
     @property
     def stream(self) -> str:
@@ -253,12 +261,13 @@ def _call(value: bytes) -> Message | None:
     }.get(record.kind)
     if kind is None:
         return None
-    stream = f"{record.call_id}/{record.leg}" if record.leg else record.call_id
+    tenant, call_id = tenant_and_call_id(record.call_id)
+    stream = f"{call_id}/{record.leg}" if record.leg else call_id
     return Message(
         type="call",
         kind=kind,
         id=f"{stream}|call.{kind}|{record.at}+{record.duration}|{record.time_ns}",
-        call_id=record.call_id,
+        call_id=call_id,
         leg=record.leg,
         start=record.at,
         duration=record.duration,
@@ -274,6 +283,7 @@ def _call(value: bytes) -> Message | None:
             **_consent(record),
         },
         stations=_stations(Ledger()),
+        tenant=tenant,
     )
 
 
@@ -296,11 +306,12 @@ def _message(
 ) -> Message:
     finality = "final" if is_final else "interim"
     span = f"{record.start}+{record.duration}"
+    tenant, call_id = tenant_and_call_id(record.call_id)
     return Message(
         type=type_,
         kind=kind,
-        id=f"{record.call_id}/{record.leg}|{type_}.{kind}|{span}|{finality}",
-        call_id=record.call_id,
+        id=f"{call_id}/{record.leg}|{type_}.{kind}|{span}|{finality}",
+        call_id=call_id,
         leg=record.leg,
         start=record.start,
         duration=record.duration,
@@ -311,6 +322,7 @@ def _message(
         lld=lld,
         lld_columns=lld_columns,
         functionals=functionals or {},
+        tenant=tenant,
     )
 
 

@@ -25,6 +25,7 @@ class Subscription:
         kinds: types of messages, some of `sinks.messages.TYPES`.
         lld: with low-level descriptors.
         functionals: with the functionals of utterances.
+        tenant: of whose calls; decided by the subscriber's token, never by what it asks.
     """
 
     calls: frozenset[str] | None = None
@@ -32,10 +33,11 @@ class Subscription:
     kinds: frozenset[str] = frozenset(TYPES)
     lld: bool = False
     functionals: bool = False
+    tenant: str = ""
 
     def wants(self, message: Message) -> bool:
         """Whether a message belongs to it. Events about a whole call go to whoever follows one of its streams."""
-        if message.type not in self.kinds:
+        if message.tenant != self.tenant or message.type not in self.kinds:
             return False
         return self.wants_stream(message.call_id, message.leg)
 
@@ -62,12 +64,13 @@ class Subscription:
         }
 
 
-def read_subscription(text: str | bytes) -> Subscription:
+def read_subscription(text: str | bytes, tenant: str = "") -> Subscription:
     """Reads a subscriber's message.
 
     Args:
         text: `{"type": "subscribe", "calls": [...], "streams": [...], "kinds": [...], "lld": false,
             "functionals": false}`; all but `type` may be left out, or null.
+        tenant: the subscriber's.
 
     Raises:
         SubscribeError: it is something else; the message says what is wrong with it.
@@ -93,6 +96,7 @@ def read_subscription(text: str | bytes) -> Subscription:
         kinds=frozenset(TYPES) if kinds is None else kinds,
         lld=_flag(request, "lld"),
         functionals=_flag(request, "functionals"),
+        tenant=tenant,
     )
 
 

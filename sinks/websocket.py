@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -18,9 +18,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from callscope import telemetry
+from callscope.access import Access, Grant, bearer_token
 from callscope.clock import wall_ns
 from callscope.config import Sink
-from callscope.errors import ConfigError, SubscribeError
+from callscope.errors import ConfigError, Forbidden, SubscribeError, Unauthorized
+from callscope.tls import server_context
 from sinks.hub import Hub, Subscriber
 from sinks.messages import Message
 from sinks.pages import (
@@ -51,6 +53,14 @@ _library_log = logging.getLogger("callscope.sinks.websockets")
 _library_log.setLevel(logging.CRITICAL)  # peers that break off are counted and logged by us
 
 
+class Connection(ServerConnection):
+    """A subscriber's connection, with what its token allows; nothing before the handshake has looked at it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.grant: Grant | None = None
+
+
 class ResultsServer:
     """Serves subscribers from a hub until closed."""
 
@@ -58,6 +68,7 @@ class ResultsServer:
         self,
         hub: Hub,
         config: Sink,
+        access: Access,
         *,
         is_healthy: Callable[[], bool] = lambda: True,
         clock_ns: Callable[[], int] = wall_ns,
@@ -67,19 +78,25 @@ class ResultsServer:
         Args:
             hub: where messages come from; `hub.publish` and this object belong to one event loop.
             config: where to listen, and how much to allow.
+            access: who may see what.
             is_healthy: what /healthz answers.
             clock_ns: nanoseconds since the epoch.
 
         Raises:
-            ConfigError: it would be open to others without being allowed to be.
+            ConfigError: it would be open to others without being allowed to be, or its certificate cannot be loaded.
         """
         self._loopback_only = is_loopback(config.host)
-        if not self._loopback_only and not config.allow_unauthenticated:
+        if not self._loopback_only and access.is_open and not config.allow_unauthenticated:
             raise ConfigError(
-                f"The sink would listen on {config.host}, where others can reach it, and it asks nobody who they are: "
-                "whoever connects could follow every call. Set CALLSCOPE_SINK__HOST=127.0.0.1, or put a proxy that "
-                "authenticates in front and set CALLSCOPE_SINK__ALLOW_UNAUTHENTICATED=true."
+                f"The sink would listen on {config.host}, where others can reach it, and no token is configured: "
+                "whoever connects could follow every call. Set CALLSCOPE_SINK__HOST=127.0.0.1, or name tokens in the "
+                "section access (docs/security.md), or put a proxy that authenticates in front and set "
+                "CALLSCOPE_SINK__ALLOW_UNAUTHENTICATED=true."
             )
+        if not self._loopback_only and not access.is_open and config.tls.cert_file is None:
+            telemetry.tokens_in_the_clear("sink", config.host)
+        self._access = access
+        self._tls = server_context(config.tls, "sink.tls")
         self._hub = hub
         self._config = config
         self._is_healthy = is_healthy
@@ -98,6 +115,8 @@ class ResultsServer:
                 self._serve_subscriber,
                 self._config.host,
                 self._config.port,
+                ssl=self._tls,
+                create_connection=Connection,
                 process_request=self._answer_http,
                 compression=None,  # costs more time than the network does; a proxy can compress
                 max_size=MAX_REQUEST_BYTES,
@@ -126,7 +145,8 @@ class ResultsServer:
         host = self._config.host
         if host in ("0.0.0.0", "::", ""):  # noqa: S104  # compared with, not bound to
             host = "127.0.0.1"
-        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     async def close(self) -> None:
         """Closes every connection with 1001, and breaks off those that do not answer."""
@@ -162,8 +182,14 @@ class ResultsServer:
         if request.method not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.\n")
         path = request.path.partition("?")[0]
-        if path == RESULTS_PATH:
-            return self._refuse_origin(connection, request, host)
+        try:
+            if path == RESULTS_PATH:
+                return self._refuse_origin(connection, request, host) or self._admit(connection, request)
+            if path == "/metrics":
+                self._access.grant(_token(request), "admin")
+        except (Unauthorized, Forbidden) as error:
+            telemetry.subscriber_refused(_peer(connection), type(error).__name__.lower(), str(error))
+            return _unwelcome(error)
         response = self._answer_path(path, host)
         if request.method == "HEAD":
             response.body = b""
@@ -178,6 +204,10 @@ class ResultsServer:
         return _response(
             HTTPStatus.FORBIDDEN, "Pages of this origin may not subscribe; CALLSCOPE_SINK__ORIGINS can allow it.\n"
         )
+
+    def _admit(self, connection: ServerConnection, request: Request) -> None:
+        assert isinstance(connection, Connection)
+        connection.grant = self._access.grant(_token(request), "subscribe")
 
     def _answer_path(self, path: str, host: str) -> Response:
         if path == "/healthz":
@@ -249,7 +279,8 @@ class ResultsServer:
                 f'Nothing was asked for within {SUBSCRIBE_TIMEOUT_S:.0f} s. Send {{"type": "subscribe"}}.'
             ) from error
         while True:
-            subscription = read_subscription(request)
+            assert isinstance(connection, Connection) and connection.grant is not None
+            subscription = read_subscription(request, connection.grant.tenant)
             pushing.replied.clear()
             self._hub.subscribe(pushing.subscriber, subscription, self._clock_ns())
             await pushing.replied.wait()  # one answer at a time waits in the queue, however fast requests come
@@ -346,6 +377,18 @@ async def _close(connection: ServerConnection, code: int, reason: str) -> None:
             await connection.close(code, short)
     except TimeoutError:
         connection.transport.abort()
+
+
+def _token(request: Request) -> str | None:
+    return bearer_token(request.headers.get("Authorization"), request.path)
+
+
+def _unwelcome(error: Unauthorized | Forbidden) -> Response:
+    if isinstance(error, Forbidden):
+        return _response(HTTPStatus.FORBIDDEN, f"{error}\n")
+    response = _response(HTTPStatus.UNAUTHORIZED, f"{error}\n")
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _peer(connection: ServerConnection) -> str:

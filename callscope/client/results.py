@@ -1,16 +1,23 @@
-"""Receiving results from the sink, and saying them in a line each."""
+"""Receiving results from the sink, over as many connections as it takes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from callscope.client.backoff import Backoff
 from callscope.errors import CallscopeError
+
+_REMEMBERED: Final = 20_000
+"""Ids of messages: one that came before a break and comes again after it is left out."""
+_FOR_GOOD: Final = frozenset({1009, 4400})
 
 
 class NoResults(CallscopeError):
@@ -19,37 +26,118 @@ class NoResults(CallscopeError):
 
 @asynccontextmanager
 async def subscription(
-    sink: str, *, calls: Sequence[str] = (), kinds: Sequence[str] = ()
+    sink: str,
+    *,
+    calls: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    token: str | None = None,
+    backoff: Backoff | None = None,
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """Subscribe to results; yields them as an iterator of messages (docs/results.md).
+
+    When the connection is lost the iterator goes on with another one: it gives another "subscribed", with the calls
+    that run then, and nothing twice. The sink keeps no results: what was found meanwhile is on the topics only.
 
     Args:
         sink: the sink's address, "ws://127.0.0.1:7071/v1/results".
         calls: ids of the calls wanted; none means all.
         kinds: "call", "activity", "features", "insight"; none means all.
+        token: to be let in with.
+        backoff: pauses between attempts.
 
     Raises:
-        NoResults: the sink cannot be reached, or refused.
+        NoResults: the sink cannot be reached the first time, or refused.
     """
     request: dict[str, Any] = {"type": "subscribe"}
     if calls:
         request["calls"] = list(calls)
     if kinds:
         request["kinds"] = list(kinds)
+    following = _Following(sink, json.dumps(request), token, backoff or Backoff())
     try:
-        async with connect(sink, compression=None, max_queue=1024) as connection:
-            await connection.send(json.dumps(request))
-            yield _messages(connection, sink)
-    except OSError as error:
-        raise NoResults(
-            f"No sink answers at {sink} ({error.strerror or error}). Is `callscope up` running there?"
-        ) from error
+        await following.connect()
+        async with aclosing(following.messages()) as messages:
+            yield messages
+    finally:
+        await following.close()
 
 
-async def _messages(connection: ClientConnection, sink: str) -> AsyncIterator[dict[str, Any]]:
-    try:
-        async for text in connection:
-            yield json.loads(text)
-    except ConnectionClosed as closed:
-        reason = closed.rcvd.reason if closed.rcvd else "the connection was lost"
-        raise NoResults(f"The sink at {sink} ended the subscription: {reason}") from closed
+class _Following:
+    def __init__(self, sink: str, request: str, token: str | None, backoff: Backoff) -> None:
+        self._sink = sink
+        self._request = request
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._backoff = backoff
+        self._connection: ClientConnection | None = None
+        self._known: set[str] = set()
+        self._order: deque[str] = deque()
+
+    async def connect(self) -> None:
+        """Open a connection and subscribe.
+
+        Raises:
+            NoResults: nobody answers, or refuses.
+        """
+        try:
+            self._connection = await connect(
+                self._sink, compression=None, max_queue=1024, additional_headers=self._headers
+            )
+            await self._connection.send(self._request)
+        except InvalidStatus as error:
+            said = (error.response.body or b"").decode(errors="replace").strip()
+            raise NoResults(f"The sink at {self._sink} refused with {error.response.status_code}: {said}") from error
+        except (OSError, InvalidHandshake, ConnectionClosed) as error:
+            raise NoResults(
+                f"No sink answers at {self._sink} ({getattr(error, 'strerror', None) or error}). "
+                "Is `callscope up` running there?"
+            ) from error
+
+    async def messages(self) -> AsyncGenerator[dict[str, Any], None]:
+        """All that comes.
+
+        Raises:
+            NoResults: the sink refused.
+        """
+        while True:
+            assert self._connection is not None
+            try:
+                async for text in self._connection:
+                    message = json.loads(text)
+                    if self._is_new(message):
+                        self._backoff.reset()
+                        yield message
+            except ConnectionClosed as closed:
+                if closed.rcvd is not None and closed.rcvd.code in _FOR_GOOD:
+                    raise NoResults(
+                        f"The sink at {self._sink} ended the subscription: {closed.rcvd.reason} ({closed.rcvd.code})"
+                    ) from closed
+            await self._come_back()
+
+    async def close(self) -> None:
+        """Leave."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _come_back(self) -> None:
+        while True:
+            await asyncio.sleep(self._backoff.next_s())
+            try:
+                await self.connect()
+            except NoResults as error:
+                refused = error.__cause__
+                if isinstance(refused, InvalidStatus) and refused.response.status_code in (401, 403):
+                    raise
+            else:
+                return
+
+    def _is_new(self, message: dict[str, Any]) -> bool:
+        name = message.get("id")
+        if name is None:
+            return True
+        if name in self._known:
+            return False
+        self._known.add(name)
+        self._order.append(name)
+        if len(self._order) > _REMEMBERED:
+            self._known.discard(self._order.popleft())
+        return True

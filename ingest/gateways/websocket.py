@@ -21,7 +21,7 @@ from callscope.errors import Forbidden, IngestError, TooManyFromOne, Unauthorize
 from callscope.tls import server_context
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, GOING_AWAY, SHUTTING_DOWN, peer
 from ingest.gateways.gate import Gate
-from ingest.gateways.origins import may_send
+from ingest.gateways.origins import is_allowed_origin
 from ingest.gateways.pace import Pace
 
 _QUEUED_MESSAGES: Final = 8
@@ -207,8 +207,7 @@ class _Port:
             if route is None:
                 paths = ", ".join(route.path for route in self._routes)
                 return connection.respond(HTTPStatus.NOT_FOUND, f"Audio streams are received at {paths}.\n")
-            if not may_send(request.headers, self._gate.settings.ingest):
-                raise Forbidden("Pages of this origin may not send audio; CALLSCOPE_INGEST__ORIGINS can allow it.")
+            self._check_origin(request)
             connection.route = route
             connection.grant = await route.admit(request, self._gate)
             self._check_counts(connection)
@@ -218,6 +217,16 @@ class _Port:
         if len(connection.server.all_connections) >= 2 * self._gate.settings.ingest.max_streams:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections. Try again later.\n")
         return None
+
+    def _check_origin(self, request: Request) -> None:
+        """A browser shows any page to anybody who can reach this port, and tells which one it is."""
+        ingest = self._gate.settings.ingest
+        found = request.headers.get_all("Origin")
+        origin, requested = (found or [None])[0], (request.headers.get_all("Host") or [None])[0]
+        if len(found) > 1 or not is_allowed_origin(
+            origin, host=ingest.host, origins=ingest.origins, requested=requested
+        ):
+            raise Forbidden("Pages of this origin may not send audio; CALLSCOPE_INGEST__ORIGINS can allow it.")
 
     def subprotocol(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         """The first offered one that the route speaks; none if it speaks none."""

@@ -1,8 +1,11 @@
 /** The connection to /v1/results: subscribes, hands messages on, and comes back after every loss. */
 
+import { whyRefused, withToken } from "./token.js";
+
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 const SILENCE_MS = 10_000;
+const ABNORMAL = 1006;
 
 export class Connection {
   #socket = null;
@@ -22,7 +25,7 @@ export class Connection {
 
   open() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/v1/results`);
+    const socket = new WebSocket(withToken(`${scheme}://${location.host}/v1/results`));
     this.#socket = socket;
     // An address that swallows packets never fails by itself.
     const impatience = setTimeout(() => socket.close(), SILENCE_MS);
@@ -56,7 +59,16 @@ export class Connection {
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#attempt++);
     const wait = longest * (0.5 + Math.random() / 2); // jitter: many pages do not come back at once
     this.handlers.onState("reconnecting", event.reason ? `reconnecting (${event.reason})` : "reconnecting");
+    if (event.code === ABNORMAL) this.#sayWhy();
     this.#timer = setTimeout(() => this.open(), wait);
+  }
+
+  /** Without a token, or with one that is not good, only this tells. */
+  async #sayWhy() {
+    const why = await whyRefused("/v1/results");
+    if (why !== null && this.#socket === null) {
+      this.handlers.onState("reconnecting", `not let in: ${why} Open this page with #token=… behind its address.`);
+    }
   }
 
   #retryNow() {

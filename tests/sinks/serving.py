@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from callscope.config import Sink
+from callscope.access import Access
+from callscope.config import Sink, load
 from sinks.hub import Hub
 from sinks.websocket import ResultsServer
 from tests.sinks import records
@@ -35,10 +36,12 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(*, is_healthy: Callable[[], bool] = lambda: True, **config: Any) -> AsyncIterator[Served]:
+async def serving(
+    *, is_healthy: Callable[[], bool] = lambda: True, access: dict[str, Any] | None = None, **config: Any
+) -> AsyncIterator[Served]:
     sink = Sink(**{"port": 0, **config})
     hub = Hub(sink.queue_messages)
-    server = ResultsServer(hub, sink, is_healthy=is_healthy)
+    server = ResultsServer(hub, sink, Access(load(access=access or {}).access), is_healthy=is_healthy)
     await server.start()
     try:
         yield Served(server, hub)

@@ -2,6 +2,7 @@
 
 from schemas.v1.events_pb2 import CallEvent
 from sinks.calls import MAX_CALLS, SILENT_NS, Calls
+from sinks.messages import Message
 from sinks.subscription import Subscription
 from tests.sinks import records
 
@@ -14,6 +15,10 @@ def hear(calls: Calls, *found: records.Record) -> Calls:
     for record in found:
         calls.heard(records.message(record))
     return calls
+
+
+def level(call: str, leg: str) -> Message:
+    return records.message(records.level(0.0, call=call, leg=leg))
 
 
 def test_a_call_runs_from_its_start_to_its_end() -> None:
@@ -79,8 +84,8 @@ def test_an_id_used_again_is_another_call() -> None:
     (call,) = calls.running(T0 + 2 * SECOND, ALL)
     assert call["metadata"] == {}
     assert [leg["leg"] for leg in call["legs"]] == ["agent"]
-    assert calls.started_ns("c1", "agent") == T0 + 2 * SECOND
-    assert calls.started_ns("c1", "customer") == calls.started_ns("unknown", "agent") == 0
+    assert calls.started_ns(level("c1", "agent")) == T0 + 2 * SECOND
+    assert calls.started_ns(level("c1", "customer")) == calls.started_ns(level("unknown", "agent")) == 0
 
 
 def test_only_what_is_subscribed_is_listed() -> None:

@@ -10,13 +10,16 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
-from callscope.config import Sink
+from callscope.access import Access
+from callscope.config import Sink, load
 from callscope.errors import ConfigError
 from sinks import websocket
 from sinks.hub import Hub
 from sinks.websocket import ResultsServer, is_loopback
 from tests.sinks import records
 from tests.sinks.serving import Served, serving
+
+OPEN = Access(load().access)
 
 
 async def ask(connection: ClientConnection, **request: object) -> dict[str, Any]:
@@ -236,14 +239,14 @@ async def test_health_and_metrics() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "sink.internal"])
 async def test_it_does_not_listen_beyond_this_machine_unless_told_to(host: str) -> None:
     with pytest.raises(ConfigError, match="ALLOW_UNAUTHENTICATED"):
-        ResultsServer(Hub(10), Sink(host=host))
-    ResultsServer(Hub(10), Sink(host=host, allow_unauthenticated=True))
+        ResultsServer(Hub(10), Sink(host=host), OPEN)
+    ResultsServer(Hub(10), Sink(host=host, allow_unauthenticated=True), OPEN)
     assert not is_loopback(host)
 
 
 async def test_a_taken_port_is_explained(served: Served) -> None:
     with pytest.raises(ConfigError, match="CALLSCOPE_SINK__PORT"):
-        await ResultsServer(Hub(10), Sink(port=served.server.port)).start()
+        await ResultsServer(Hub(10), Sink(port=served.server.port), OPEN).start()
 
 
 async def test_a_flood_of_requests_is_answered_one_at_a_time(served: Served) -> None:
