@@ -26,33 +26,36 @@ def server_context(settings: Tls, whose: str) -> ssl.SSLContext | None:
     if settings.cert_file is None or settings.key_file is None:
         return None
     files = (settings.cert_file, settings.key_file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         loaded = _times(files)
-        _load(context, settings)
+        current = _context(settings)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"{whose}: {files[0]} and {files[1]} are no certificate with its key: {error}") from error
+    first = current
 
     def look(socket: ssl.SSLObject | ssl.SSLSocket, name: str | None, of: ssl.SSLContext) -> None:
-        nonlocal loaded
+        nonlocal loaded, current
         try:
             now = _times(files)
             if now != loaded:
-                _load(context, settings)
+                current = _context(settings)
                 loaded = now
                 telemetry.certificate_loaded(whose)
         except (OSError, ssl.SSLError) as error:
             telemetry.certificate_kept(whose, str(error))
+        socket.context = current
 
-    context.sni_callback = look
-    return context
+    first.sni_callback = look
+    return first
 
 
-def _load(context: ssl.SSLContext, settings: Tls) -> None:
+def _context(settings: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     password = settings.key_password.get_secret_value() if settings.key_password is not None else ""
-    assert settings.cert_file is not None
+    assert settings.cert_file is not None, "checked by server_context"
     context.load_cert_chain(settings.cert_file, settings.key_file, lambda: password)
+    return context
 
 
 def _times(files: tuple[Path, ...]) -> tuple[int, ...]:

@@ -184,7 +184,10 @@ class ResultsServer:
         path = request.path.partition("?")[0]
         try:
             if path == RESULTS_PATH:
-                return self._refuse_origin(connection, request, host) or self._admit(connection, request)
+                if refusal := self._refuse_origin(connection, request, host):
+                    return refusal
+                self._admit(connection, request)
+                return None
             if path == "/metrics":
                 self._access.grant(_token(request), "admin")
         except (Unauthorized, Forbidden) as error:

@@ -222,7 +222,7 @@ class _Port:
         """A browser shows any page to anybody who can reach this port, and tells which one it is."""
         ingest = self._gate.settings.ingest
         found = request.headers.get_all("Origin")
-        origin, requested = (found or [None])[0], (request.headers.get_all("Host") or [None])[0]
+        origin, requested = next(iter(found), None), next(iter(request.headers.get_all("Host")), None)
         if len(found) > 1 or not is_allowed_origin(
             origin, host=ingest.host, origins=ingest.origins, requested=requested
         ):

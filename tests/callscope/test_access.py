@@ -85,7 +85,7 @@ def test_a_signed_token_grants_what_it_says() -> None:
         (signed(exp=wall_ns() // 10**9 + 30 * 86_400), "longer than"),
         (signed(key="another secret of more than thirty-two"), "neither"),
         (signed(algorithm="HS512"), "neither"),
-        (jwt.encode({"tenant": "acme", "scope": "publish"}, None, "none"), "neither"),
+        (jwt.encode({"tenant": "acme", "scope": "publish"}, "", "none"), "neither"),
         (signed(tenant="../etc"), "claims"),
         (signed(tenant="a~b"), "claims"),
         (signed(tenant=...), "claims"),

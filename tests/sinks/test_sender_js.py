@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ async def test_cuts_lose_and_double_nothing(page: Page) -> None:
     async with serving() as gateway, trouble(gateway.port) as proxy:
         await send(page, proxy)
         for share in (0.2, 0.5):
-            await until(lambda share=share: samples_in(gateway) > share * SAMPLES)
+            await until(partial(lambda least: samples_in(gateway) > least, share * SAMPLES))
             proxy.cut()
         ended = await outcome(page)
         assert ended["streams"]["call/customer"]["duration_s"] == 4.0

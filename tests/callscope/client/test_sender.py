@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ async def test_a_cut_connection_is_resumed_and_nothing_is_lost_or_doubled() -> N
         async with sender(proxy) as client:
             feeding = asyncio.create_task(feed(client, audio))
             for share in (0.2, 0.5, 0.8):
-                await until(lambda share=share: client.progress.taken > share * len(audio))
+                await until(partial(lambda least: client.progress.taken > least, share * len(audio)))
                 proxy.cut()
             await feeding
             await client.end()
