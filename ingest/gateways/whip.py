@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import prometheus_client
 from aiohttp import web
-from websockets.datastructures import Headers
 
 from callscope import telemetry
 from callscope.access import Grant, bearer_token
@@ -33,7 +32,7 @@ from callscope.errors import (
 from callscope.tls import server_context
 from ingest.gateways.closing import SHUTTING_DOWN
 from ingest.gateways.gate import Gate
-from ingest.gateways.origins import is_loopback, may_send
+from ingest.gateways.origins import is_allowed_origin, is_loopback
 from ingest.intake import Source
 from ingest.protocols.events import Opened
 from ingest.protocols.webrtc import MAX_SDP_BYTES, check_offer, read_fragment, read_query
@@ -120,7 +119,8 @@ class WhipListener:
     ) -> web.StreamResponse:
         """Refuse pages of strangers, answer errors with their reason, and add what browsers want to see."""
         origin = request.headers.get("Origin")
-        if not may_send(Headers(request.headers.items()), self._ingest):
+        ingest, host = self._ingest, request.headers.get("Host")
+        if not is_allowed_origin(origin, host=ingest.host, origins=ingest.origins, requested=host):
             problem = "Pages of this origin may not send; CALLSCOPE_INGEST__ORIGINS can allow it."
             telemetry.ingest_error(HTTPStatus.FORBIDDEN.value, str(request.remote), problem)
             return web.json_response({"code": "forbidden", "message": problem}, status=HTTPStatus.FORBIDDEN)
