@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from functools import cache
 from typing import Literal
 
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callscope.errors import BadAudio
+from callscope.errors import BadAudio, BadHello
+from ingest.audio.framing import AudioFormat
 from ingest.audio.opus import OpusDecoder
-from ingest.protocols.events import Audio, Missing
+from ingest.protocols.events import Audio, Missing, Opened
 from ingest.protocols.recorded import RecordedEncoding, RecordedOpus
+from ingest.protocols.websocket import WebSocketProtocol
 from tests.ingest.opus import RATE_HZ, decoded, recorded, snr_db, voice
 
 BOTH = pytest.mark.parametrize("container", ["webm", "ogg"])
@@ -142,3 +145,33 @@ def test_garbage_is_refused_or_read_and_never_anything_else(
                 assert reading.incomplete_bytes < 200_000
         except BadAudio:
             pass
+
+
+def hello(**changes: object) -> str:
+    said = {"type": "hello", "call_id": "c", "leg": "a", "encoding": "webm-opus", "rate_hz": 48_000}
+    return json.dumps(said | changes)
+
+
+def test_chunks_of_a_recording_follow_the_hello_and_the_end_must_be_whole() -> None:
+    protocol = WebSocketProtocol()
+    (opened,) = protocol.receive(hello())
+    assert isinstance(opened, Opened) and opened.audio_format == AudioFormat("opus", RATE_HZ, 1)
+    whole = recording("webm")
+    assert protocol.receive(whole) == events("webm", [whole])
+    protocol.receive(b"\xa3\x90")  # the beginning of another block
+    with pytest.raises(BadAudio, match="ends inside a packet"):
+        protocol.receive('{"type":"end"}')
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate_hz": 16_000},
+        {"channels": 2, "leg": None, "legs": ["a", "b"]},
+        {"resumable": True},
+        {"encoding": "opus"},
+    ],
+)
+def test_a_hello_that_no_recording_can_follow_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(BadHello):
+        WebSocketProtocol().receive(hello(**changes))
