@@ -66,9 +66,7 @@ async def _callscope(stages: Stages) -> None:
     settings = load(kafka=stages.servers, processors={"group": stages.group})
     app = faust_app(settings, "bench")
     fetching = FETCHING[stages.fetching]
-    app.transport.fetching = Fetching(
-        fetching["fetch.wait.max.ms"], 0.0 if fetching["fetch.min.bytes"] > 1 else math.inf
-    )
+    app.transport.fetching = Fetching(fetching["fetch.wait.max.ms"], 0.0 if fetching["fetch.min.bytes"] > 1 else math.inf)
     outbox = Outbox(kafka.producer(settings), PARTITIONS)
     for source, target in stages.hops:
         _add_batch_stage(app, outbox, source, target)
