@@ -13,7 +13,6 @@ from typing import Final, Literal
 import av
 import click
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -99,7 +98,7 @@ async def send(
     Raises:
         SendRefused: the gateway cannot be reached, refused a leg, or ended it.
     """
-    samples = soxr.resample(call.pcm, call.rate_hz, RATE_HZ) if call.rate_hz != RATE_HZ else call.pcm
+    samples = recording.resampled(call, RATE_HZ)
     try:
         async with asyncio.TaskGroup() as group:
             for channel, leg in enumerate(legs):

@@ -13,7 +13,6 @@ from urllib.parse import urlencode, urljoin
 import aiohttp
 import click
 import numpy as np
-import soxr
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtpPacket, is_rtcp
@@ -88,7 +87,7 @@ async def send(
     Raises:
         SendRefused: the gateway cannot be reached, refused the offer, or there is no connection to it.
     """
-    samples = soxr.resample(call.pcm, call.rate_hz, RATE_HZ) if call.rate_hz != RATE_HZ else call.pcm
+    samples = recording.resampled(call, RATE_HZ)
     connection = RTCPeerConnection(RTCConfiguration(iceServers=list(ice_servers)))
     tracks = [_Leg(samples[:, channel]) for channel in range(call.channels)]
     for track in tracks:

@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from callscope.access import Access
-from callscope.client.recording import Recording
+from callscope.client.recording import Recording, resampled
 from callscope.config import Settings
 from callscope.kafka import ensure_topics
 from callscope.simulate import webm, webrtc
@@ -120,7 +120,7 @@ async def test_chunks_of_a_media_recorder(
     frames, events = await frames_of(kafka, call_id), await events_of(kafka, call_id)
     assert [e for e in events if e.kind == CallEvent.GAP] == []
     assert {e.encoding for e in events if e.kind == CallEvent.STREAM_STARTED} == {"opus"}
-    samples = soxr.resample(call.pcm, call.rate_hz, 48_000)
+    samples = resampled(call, 48_000)
     for channel, leg in enumerate(LEGS):
         pcm = np.ascontiguousarray(samples[:, channel])
         recording = b"".join(chunk for _, chunk in webm.chunks(pcm, container))
