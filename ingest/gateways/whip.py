@@ -28,6 +28,7 @@ from callscope.errors import (
     TooManyFromOne,
     TooManyStreams,
     Unauthorized,
+    UnknownSession,
 )
 from callscope.tls import server_context
 from ingest.gateways.closing import SHUTTING_DOWN
@@ -48,6 +49,7 @@ _STATUS: Final[dict[type[IngestError], HTTPStatus]] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     TimedOut: HTTPStatus.REQUEST_TIMEOUT,
+    UnknownSession: HTTPStatus.NOT_FOUND,
     StreamExists: HTTPStatus.CONFLICT,
     TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyFromOne: HTTPStatus.TOO_MANY_REQUESTS,
@@ -230,7 +232,7 @@ class WhipListener:
         grant = self._grant(request, "publish")
         session = self._sessions.get(request.match_info["session"])
         if session is None or session.tenant != grant.tenant:
-            raise web.HTTPNotFound(text="There is no such session; it may have ended.\n")
+            raise UnknownSession("There is no such WebRTC session here; it may have ended. Send a new offer.")
         return session
 
     def _grant(self, request: web.Request, scope: Scope) -> Grant:

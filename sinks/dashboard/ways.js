@@ -56,8 +56,9 @@ export async function overWebRtc(stream, { places, callId, leg, metadata, onStat
     async stop() {
       clearTimeout(impatience);
       connection.onconnectionstatechange = null;
-      await fetch(session, { method: "DELETE", headers });
+      const answer = await fetch(session, { method: "DELETE", headers });
       connection.close();
+      if (!answer.ok) throw new Failed(await reasonOf(answer));
     },
   };
 }
