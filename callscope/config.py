@@ -129,6 +129,8 @@ class AudioHook(_Section):
         if self.external_leg == self.internal_leg:
             raise ValueError("external_leg and internal_leg must differ")
         return self
+
+
 class Grpc(_Section):
     """The gateway's gRPC port, on the gateway's host: `VoiceAnalysis` and Webex's media forking."""
 
@@ -269,6 +271,21 @@ class Twilio(_Section):
         return self
 
 
+class WebRtc(_Section):
+    """WebRTC: offers over HTTP at a port of its own, sound over UDP."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0: any free one")
+    jitter_ms: int = Field(60, ge=0, le=1_000, description="packets behind a hole wait so long for what is missing")
+    max_peers: int = Field(100, ge=1)
+    connect_timeout_s: float = Field(15.0, gt=0, description="from the answer to the first secure packet")
+    addresses: tuple[str, ...] = Field(
+        (), description="of this machine, for the sound; none: loopback if the gateway listens there, else all"
+    )
+    ice_servers: tuple[str, ...] = Field((), description='one STUN and one TURN server: "turn:turn.example.com:3478"')
+    turn_username: str = ""
+    turn_credential: SecretStr = SecretStr("")
+
+
 class Ingest(_Section):
     """The gateway."""
 
@@ -295,6 +312,7 @@ class Ingest(_Section):
     audiohook: AudioHook = AudioHook()
     grpc: Grpc = Grpc()
     webex: Webex = Webex()
+    webrtc: WebRtc = WebRtc()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -369,6 +387,13 @@ class Processors(_Section):
     infer: Infer = Infer()
 
 
+class Microphone(_Section):
+    """Where the page "Try your microphone" sends to, as browsers see it; an empty one is not offered."""
+
+    stream: str = Field("", pattern=r"^(wss?://[^\s;,'\"]+)?$", description="ws://127.0.0.1:7070/v1/stream")
+    webrtc: str = Field("", pattern=r"^(https?://[^\s;,'\"]+)?$", description="http://127.0.0.1:7072/v1/webrtc")
+
+
 class Sink(_Section):
     """The results' WebSocket server and the dashboard."""
 
@@ -378,6 +403,7 @@ class Sink(_Section):
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
     tls: Tls = Tls()
+    microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 

@@ -22,6 +22,7 @@
     │   ├── Forbidden               4403, HTTP 403
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
+    │   ├── BadOffer                4400, over HTTP 400: a WebRTC offer that cannot be answered
     │   ├── StreamExists            4409
     │   ├── UnknownSession          4410
     │   ├── TooManyFromOne          1008, HTTP 429
@@ -147,6 +148,12 @@ class BadMessage(IngestError):
     """A text message where audio belongs, or the other way round."""
 
     close_code = 1003
+
+
+class BadOffer(IngestError):
+    """A WebRTC offer, its address or a fragment of it that cannot be answered."""
+
+    close_code = 4400
 
 
 class StreamExists(IngestError):

@@ -98,6 +98,14 @@ _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the K
 _kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
 
 
+_webrtc_peers = Gauge("callscope_webrtc_peers", "WebRTC peers, connected or connecting")
+_webrtc_packets = Counter(
+    "callscope_webrtc_packets_total",
+    "RTP packets by what became of them: taken, late (or twice), malformed, stray (of another source), shed (no room)",
+    ["fate"],
+)
+
+
 def gateway_listening(url: str) -> None:
     """The gateway accepts connections; the supervisor waits for this line."""
     _ingest.info("gateway listening on %s", url)
@@ -246,6 +254,21 @@ def ingest_queue(records: int) -> None:
 def ingest_kafka_trouble() -> None:
     """The Kafka client met an error that belongs to no record, such as a lost connection; it logs that, and goes on."""
     _kafka_trouble.inc()
+
+
+def webrtc_peers(count: int) -> None:
+    """How many WebRTC peers there are."""
+    _webrtc_peers.set(count)
+
+
+def webrtc_connected(peer: str, after_s: float) -> None:
+    """A peer's first secure packet has come."""
+    _ingest.info("WebRTC peer %s connected after %.2f s", peer, after_s)
+
+
+def webrtc_packets(fate: str, count: int) -> None:
+    """RTP packets have come; `fate` is one of those the metric names."""
+    _webrtc_packets.labels(fate).inc(count)
 
 
 # ── processors ──────────────────────────────────────────────────────────────────────────────────────────────────
