@@ -56,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     )
     gate = Gate(settings, intake, access)
     deliveries = asyncio.create_task(publisher.run())
+    ticking = asyncio.create_task(intake.run())
     stopped = asyncio.create_task(stop.wait())
     listeners: list[Listener] = []
     try:
@@ -63,15 +64,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             listeners += await _opened(listen, gate)
         for listener in listeners:
             telemetry.gateway_listening(listener.address)
-        await asyncio.wait((stopped, deliveries), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stopped, deliveries, ticking), return_when=asyncio.FIRST_COMPLETED)
         telemetry.gateway_stopping(intake.open_streams)
         await asyncio.gather(*(listener.close() for listener in listeners))
-        if deliveries.done():
-            deliveries.result()
+        for task in (deliveries, ticking):
+            if task.done():
+                task.result()
     finally:
-        stopped.cancel()
-        deliveries.cancel()
-        await asyncio.gather(stopped, deliveries, return_exceptions=True)
+        for task in (stopped, deliveries, ticking):
+            task.cancel()
+        await asyncio.gather(stopped, deliveries, ticking, return_exceptions=True)
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)
     return undelivered

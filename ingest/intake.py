@@ -18,6 +18,7 @@ from callscope.streams import StreamId, is_name, tenant_and_call_id, topic_call_
 from ingest.audio import opus
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
+from ingest.coalescing import hold_ms
 from ingest.delivery import Delivery
 from ingest.protocols.events import Consented, Marked, MarkKind, MissingReason, Opened
 from ingest.publisher import CallHappening, Publisher
@@ -27,6 +28,8 @@ from schemas.v1.events_pb2 import CallEvent
 _SLICE_S: Final = 0.5
 """A long message is converted in slices of this much audio, and other connections have their turn between them."""
 _DELIVERY_POLL_S: Final = 0.01
+_LOOK_MS: Final = 20
+"""How often the load is looked at while nothing is held."""
 _LONGEST_HOLE_S: Final = 24 * 3600
 _NS_PER_SAMPLE: Final = 1_000_000_000 // RATE_HZ
 _MARKS: Final[Mapping[MarkKind, CallEvent.Kind.ValueType]] = {
@@ -60,6 +63,34 @@ class Intake:
         self._max_streams = max_streams
         self._open: set[StreamId] = set()
         self._calls: dict[str, _Call] = {}
+        self._held: dict[Source, None] = {}
+        self._hold_ms = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether audio is held for more to come; then `run` publishes it."""
+        return self._hold_ms > 0
+
+    def held(self, source: Source) -> None:
+        """A source holds audio; called by `Source.audio`."""
+        self._held[source] = None
+
+    async def run(self) -> None:
+        """Publish what sources hold, all of them at one tick; without it nothing is held.
+
+        How long a tick is follows the load (`ingest.coalescing`).
+        """
+        next_at = monotonic()
+        try:
+            while True:
+                self._hold_ms = hold_ms(len(self._open), self.publisher.queued)
+                next_at = max(next_at + (self._hold_ms or _LOOK_MS) / 1_000, monotonic())
+                await asyncio.sleep(next_at - monotonic())
+                due, self._held = self._held, {}
+                for source in due:
+                    await source.publish_held()
+        finally:
+            self._hold_ms = 0
 
     @property
     def open_streams(self) -> int:
@@ -241,15 +272,21 @@ class Source:
         step = opened.audio_format.step_bytes
         self._slice_bytes = int(opened.audio_format.rate_hz * _SLICE_S) * step
         self._overlap_bytes = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._held_since_ns = 0
+        self._publishing = asyncio.Lock()
+        self._failure: NotPublished | None = None
         self.padded = 0
 
     @property
     def taken(self) -> int:
         """The source's samples per channel so far, heard and missing, at its own rate."""
-        return self._canonical.taken
+        held = self._held_bytes + self._canonical.incomplete_bytes
+        return self._canonical.taken + held // self._opened.audio_format.step_bytes
 
     async def audio(self, data: bytes, arrived_ns: int, captured_ns: int = 0) -> None:
-        """Publish the frames that `data` completes; returns when there is room for more.
+        """Publish the frames that `data` completes, now or with what comes next; returns when there is room for more.
 
         Args:
             data: audio in the format that was announced, cut anywhere.
@@ -263,12 +300,40 @@ class Source:
             dropped = min(self._overlap_bytes, len(data))
             self._overlap_bytes -= dropped
             data = data[dropped:]
+        if self._failure is not None:
+            raise self._failure
         if captured_ns:
+            await self._release()
             self._captured = self._canonical.position, captured_ns
-        for at in range(0, len(data), self._slice_bytes):
-            if at:
-                await asyncio.sleep(0)
-            await self._publish(self._canonical.push(data[at : at + self._slice_bytes]), arrived_ns)
+        if not self._held:
+            self._held_since_ns = arrived_ns
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._intake.holds and self._held_bytes < self._slice_bytes:
+            self._intake.held(self)
+        else:
+            await self._release()
+
+    async def publish_held(self) -> None:
+        """Publish what is held, unless the source has to wait for room or does so already; called at every tick."""
+        if self._publishing.locked() or not all(map(self._publisher.has_room, self._deliveries.values())):
+            self._intake.held(self)
+            return
+        try:
+            await self._release()
+        except NotPublished as failure:  # told to the source with its next audio, or when it is checked
+            self._failure = failure
+
+    async def _release(self) -> None:
+        """Publish what is held, in slices; nothing overtakes it."""
+        async with self._publishing:
+            data, arrived_ns = b"".join(self._held), self._held_since_ns
+            self._held.clear()
+            self._held_bytes = 0
+            for at in range(0, len(data), self._slice_bytes):
+                if at:
+                    await asyncio.sleep(0)
+                await self._publish(self._canonical.push(data[at : at + self._slice_bytes]), arrived_ns)
 
     async def missing(self, samples: int, reason: MissingReason, arrived_ns: int) -> None:
         """A piece of the source's timeline will not come.
@@ -288,6 +353,7 @@ class Source:
         """
         if samples > _LONGEST_HOLE_S * self._opened.audio_format.rate_hz:
             raise BadAudio(f"{samples} samples are said to be missing: more than a day.")
+        await self._release()
         hole = self._canonical.skip(samples)
         self._captured = None
         await self._publish(hole.frames, arrived_ns)
@@ -312,6 +378,7 @@ class Source:
             BadAudio: the hole is longer than a day.
             NotPublished: as `missing` does.
         """
+        await self._release()
         self._canonical.drop_incomplete()
         self._overlap_bytes = max(0, self.taken - sample) * self._opened.audio_format.step_bytes
         if sample > self.taken:
@@ -323,6 +390,7 @@ class Source:
         Raises:
             NotPublished: Kafka did not take the event.
         """
+        await self._release()
         for session in self._sessions:
             if marked.leg in (None, session.stream.leg):
                 await self._intake.mark(self._opened, marked.kind, session.stream.leg, session.clock)
@@ -336,6 +404,7 @@ class Source:
         Raises:
             NotPublished: Kafka did not take or confirm it.
         """
+        await self._release()
         since = {
             session.stream: session.clock for session in self._sessions if consented.leg in (None, session.stream.leg)
         }
@@ -355,8 +424,12 @@ class Source:
             BadAudio: `whole`, and bytes are left that make up no sample; all else has been published.
             NotPublished: Kafka did not take the rest.
         """
+        problem: Exception | None = None
+        try:
+            await self._release()
+        except NotPublished as failure:
+            problem = failure
         incomplete = self._canonical.incomplete_bytes if whole else 0
-        problem = None
         if incomplete:
             audio_format = self._opened.audio_format
             problem = BadAudio(
@@ -385,6 +458,8 @@ class Source:
         Raises:
             NotPublished: one was.
         """
+        if self._failure is not None:
+            raise self._failure
         for delivery in self._deliveries.values():
             delivery.check()
 

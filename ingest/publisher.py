@@ -24,6 +24,7 @@ from schemas.v1.ledger_pb2 import Ledger
 IN_FLIGHT_RECORDS: Final = 200
 """How many records of one stream may be under way (4 s of 20 ms records, 12 s of 60 ms): a file that is uploaded at
 full speed cannot fill the queue that live calls share. librdkafka's holds 100,000, so 500 such streams."""
+HALF_A_SECOND_RECORDS: Final = 25
 _POLL_S: Final = 0.01
 _FLUSH_S: Final = 5.0  # with the closing of connections less than what a supervisor waits before it kills
 
@@ -70,6 +71,13 @@ class Publisher(Protocol):
         Raises:
             NotPublished: a record of it was lost, or there was no room in time.
         """
+
+    @property
+    def queued(self) -> int:
+        """Records handed over and not yet delivered, of all streams."""
+
+    def has_room(self, delivery: Delivery) -> bool:
+        """Whether the stream may send half a second of records without waiting."""
 
     async def audio(self, record: AudioRecord, source: str, arrived_ns: int, delivery: Delivery) -> None:
         """Send a record; `delivery` learns what becomes of it.
@@ -134,6 +142,15 @@ class KafkaPublisher:
             How many records are not known to have been delivered.
         """
         return int(await asyncio.to_thread(self._producer.flush, _FLUSH_S))
+
+    @property
+    def queued(self) -> int:
+        """See `Publisher.queued`."""
+        return len(self._producer)
+
+    def has_room(self, delivery: Delivery) -> bool:
+        """See `Publisher.has_room`."""
+        return delivery.in_flight < IN_FLIGHT_RECORDS - HALF_A_SECOND_RECORDS
 
     async def room(self, delivery: Delivery) -> None:
         """See `Publisher.room`."""

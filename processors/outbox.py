@@ -20,7 +20,7 @@ POLL_INTERVAL_S = 0.02
 
 
 @cache
-def _headers(topic: Topic) -> list[tuple[str, str]]:
+def _headers(topic: Topic) -> list[tuple[str, str | bytes | None]]:
     return [("schema", topic.value)]
 
 

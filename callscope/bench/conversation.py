@@ -105,4 +105,5 @@ def _loud_blocks(pcm: Pcm, rate_hz: int) -> NDArray[np.bool_]:
         return np.zeros(0, np.bool_)
     level_db = 10 * np.log10(np.mean(blocks**2, axis=1) + 1.0)
     loudest = float(np.percentile(level_db, 95))
-    return level_db > max(loudest - _SPEECH_BELOW_PEAK_DB, 25.0)
+    loud: NDArray[np.bool_] = level_db > max(loudest - _SPEECH_BELOW_PEAK_DB, 25.0)
+    return loud

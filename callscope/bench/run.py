@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import psutil
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from callscope import kafka, lifetime, supervisor
 from callscope.bench.costs import Meter

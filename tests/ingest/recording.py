@@ -44,6 +44,13 @@ class RecordingPublisher:
     def __post_init__(self) -> None:
         self.open.set()
 
+    @property
+    def queued(self) -> int:
+        return 0
+
+    def has_room(self, delivery: Delivery) -> bool:
+        return self.open.is_set()
+
     async def room(self, delivery: Delivery) -> None:
         delivery.check()
         await self.open.wait()

@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition
 from callscope.config import Settings
 from callscope.kafka import consumer, ensure_topics, producer
 from callscope.topics import Topic
+from processors.record_reader import Polled
 from processors.transport import Batch, Fetch, RecordBatches
 
 pytestmark = pytest.mark.integration
@@ -76,8 +77,13 @@ async def worker(
         await app.stop()
 
 
+def number(record: Polled) -> int:
+    assert record.value is not None
+    return int(record.value)
+
+
 def collect_into(seen: list[int]) -> Callable[[Batch], None]:
-    return lambda batch: seen.extend(int(record.value) for record in batch.records)
+    return lambda batch: seen.extend(number(record) for record in batch.records)
 
 
 def reached(seen: list[int], count: int) -> bool:
@@ -95,7 +101,7 @@ async def test_every_record_is_delivered_once_in_order_and_committed(kafka: Sett
     group = f"{topic.name}-group"
 
     def work(batch: Batch) -> None:
-        seen[batch.tp.partition] += [int(record.value) for record in batch.records]
+        seen[batch.tp.partition] += [number(record) for record in batch.records]
 
     produce(kafka, topic, 0, 400)
     async with worker(kafka, topic, group, work):
@@ -146,7 +152,7 @@ async def test_a_second_worker_takes_partitions_over_and_nothing_is_lost(kafka: 
     seen: list[Counter[int]] = [Counter(), Counter()]
 
     def work(number: int) -> Callable[[Batch], None]:
-        return lambda batch: seen[number].update(int(record.value) for record in batch.records)
+        return lambda batch: seen[number].update(number(record) for record in batch.records)
 
     produce(kafka, topic, 0, 160)
     async with worker(kafka, topic, group, work(0)):
