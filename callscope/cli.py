@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `simulate`, `watch`, `topics`, `doctor`, and what `main` adds."""
+"""The command line: one function a command; heavy modules are imported when their command runs."""
 
 from __future__ import annotations
 
