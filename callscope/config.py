@@ -131,6 +131,39 @@ class AudioHook(_Section):
         return self
 
 
+class Grpc(_Section):
+    """The gateway's gRPC port, on the gateway's host: `VoiceAnalysis` and Webex's media forking."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0 picks a free one")
+    queue_results: int = Field(2_000, ge=10, description="per call; then the oldest interim results go")
+    results_timeout_s: float = Field(
+        10.0, gt=0, description="after the last audio: no result came for so long, though not all have come"
+    )
+
+
+class Webex(_Section):
+    """Webex Contact Center's media forking: whose tokens are good. Without an address any of ours are."""
+
+    datasource_url: str = Field(
+        "", description="address the data source was registered with; then its tokens are asked"
+    )
+    schema_uuid: str = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
+    issuers: tuple[str, ...] = Field(
+        (
+            "https://idbroker.webex.com/idb",
+            "https://idbroker-eu.webex.com/idb",
+            "https://idbroker-b-us.webex.com/idb",
+            "https://idbroker-ca.webex.com/idb",
+        ),
+        description="who may have signed a token; keys are fetched from nowhere else",
+    )
+    tenant: Tenant = ""
+    organisations: tuple[str, ...] = Field((), description="customer_org_id of those served; none named: all")
+    reconnect_s: float = Field(
+        30.0, ge=0, description="a conversation whose connection broke waits so long for another"
+    )
+
+
 class AccessToken(_Section):
     """A bearer token and what its bearer may do."""
 
@@ -198,9 +231,59 @@ class Limits(_Section):
     connections_per_address: int = Field(200, ge=1)
     connections_per_tenant: int | None = Field(None, ge=1)
     streams_per_tenant: int | None = Field(None, ge=1)
-    messages_per_s: float = Field(2_000.0, gt=0, description="of one connection")
+    messages_per_s: float = Field(5_000.0, gt=0, description="of one connection")
     bytes_per_s: float = Field(64e6, gt=0, description="of one connection")
     tenant_bytes_per_s: float | None = Field(None, gt=0)
+
+
+LegName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+
+
+class TwilioAccount(_Section):
+    """An account at Twilio, or at a platform that signs as Twilio or Plivo does, which may send."""
+
+    name: str = Field(min_length=1, max_length=64, description="whose it is, for logs")
+    secret: SecretStr = Field(min_length=1, description="the auth token (SignalWire: the signing key) it signs with")
+    account: str | None = Field(None, description="the account's id; streams of other accounts are then refused")
+    tenant: Tenant = ""
+
+
+class Twilio(_Section):
+    """Twilio Media Streams, and the platforms that speak its dialect; docs/protocols/twilio.md."""
+
+    inbound_leg: LegName = "customer"
+    outbound_leg: LegName = "agent"
+    reorder_window_ms: int = Field(100, ge=0, le=5_000, description="audio that may wait for a missing chunk")
+    accounts: tuple[TwilioAccount, ...] = Field(
+        (), description="whose signatures let in; then nobody comes in without proof"
+    )
+    public_url: str | None = Field(
+        None, pattern=r"^(wss|ws|https|http)://[^/\s]+", description="the address as the platform was given it"
+    )
+    trust_forwarded: bool = Field(False, description="take it from the proxy's X-Forwarded-Proto and -Host instead")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.inbound_leg == self.outbound_leg:
+            raise ValueError("inbound_leg and outbound_leg: give each track a leg of its own")
+        if self.accounts and self.public_url is None and not self.trust_forwarded:
+            raise ValueError("signatures cover the address: set public_url to what the platform was given")
+        return self
+
+
+class WebRtc(_Section):
+    """WebRTC: offers over HTTP at a port of its own, sound over UDP."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0: any free one")
+    jitter_ms: int = Field(60, ge=0, le=1_000, description="packets behind a hole wait so long for what is missing")
+    max_peers: int = Field(100, ge=1)
+    connect_timeout_s: float = Field(15.0, gt=0, description="from the answer to the first secure packet")
+    addresses: tuple[str, ...] = Field(
+        (), description="of this machine, for the sound; none: loopback if the gateway listens there, else all"
+    )
+    ice_servers: tuple[str, ...] = Field((), description='one STUN and one TURN server: "turn:turn.example.com:3478"')
+    turn_username: str = ""
+    turn_credential: SecretStr = SecretStr("")
 
 
 class Ingest(_Section):
@@ -208,6 +291,7 @@ class Ingest(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(7070, ge=0, le=65_535)
+    audiosocket_port: int | None = Field(None, ge=0, le=65_535, description="Asterisk's AudioSocket; None: not served")
     max_streams: int = Field(500, ge=1)
     max_message_bytes: int = Field(1 << 20, ge=1_024)
     hello_timeout_s: float = Field(10.0, gt=0)
@@ -224,7 +308,11 @@ class Ingest(_Section):
     origins: tuple[str, ...] = Field((), description="pages elsewhere that may send audio: https://host[:port]")
     tls: Tls = Tls()
     limits: Limits = Limits()
+    twilio: Twilio = Twilio()
     audiohook: AudioHook = AudioHook()
+    grpc: Grpc = Grpc()
+    webex: Webex = Webex()
+    webrtc: WebRtc = WebRtc()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -299,6 +387,13 @@ class Processors(_Section):
     infer: Infer = Infer()
 
 
+class Microphone(_Section):
+    """Where the page "Try your microphone" sends to, as browsers see it; an empty one is not offered."""
+
+    stream: str = Field("", pattern=r"^(wss?://[^\s;,'\"]+)?$", description="ws://127.0.0.1:7070/v1/stream")
+    webrtc: str = Field("", pattern=r"^(https?://[^\s;,'\"]+)?$", description="http://127.0.0.1:7072/v1/webrtc")
+
+
 class Sink(_Section):
     """The results' WebSocket server and the dashboard."""
 
@@ -308,6 +403,7 @@ class Sink(_Section):
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
     tls: Tls = Tls()
+    microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 

@@ -20,12 +20,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from callscope.errors import BadHello, BadMessage, IngestError
+from callscope.errors import BadAudio, BadHello, BadMessage, IngestError
 from callscope.streams import NAME, StreamId
-from ingest.audio.framing import AudioFormat, Encoding
+from ingest.audio.framing import AudioFormat
 from ingest.audio.resample import RATE_HZ
 from ingest.protocols.events import Audio, Consented, Ended, Event, Opened, Placed
 from ingest.protocols.explaining import explained, printable
+from ingest.protocols.recorded import RecordedOpus
 
 SOURCE: Final = "websocket"
 HELLO_BYTES: Final = 64 * 1024
@@ -46,7 +47,7 @@ class Hello(BaseModel):
     call_id: Name
     leg: Name | None = None
     legs: Annotated[list[Name], Field(min_length=1, max_length=2)] | None = None
-    encoding: Encoding
+    encoding: Literal["s16le", "mulaw", "alaw", "webm-opus", "ogg-opus"]
     rate_hz: Literal[8_000, 16_000, 24_000, 44_100, 48_000]
     channels: Literal[1, 2] = 1
     metadata: Annotated[
@@ -68,6 +69,14 @@ class Hello(BaseModel):
             raise ValueError(
                 f"{self.channels} channel(s) need as many different legs, and {len(set(self.leg_names))} are named"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _recordings_are_of_one_leg(self) -> Hello:
+        if self.encoding in ("webm-opus", "ogg-opus") and (self.rate_hz, self.channels) != (48_000, 1):
+            raise ValueError(f"{self.encoding} has rate_hz 48000 and one channel")
+        if self.encoding in ("webm-opus", "ogg-opus") and (self.resumable or self.resume is not None):
+            raise ValueError(f"{self.encoding} cannot be resumed: begin another recording as another stream")
         return self
 
     @property
@@ -117,9 +126,10 @@ class WebSocketProtocol:
         self.resumable = False
         self.resume: str | None = None
         self._acknowledged: dict[StreamId, int] = {}
+        self._recorded: RecordedOpus | None = None
 
     def receive(self, message: str | bytes) -> list[Event]:
-        """What a message means: one event each.
+        """What a message means: one event each, but for chunks of a recording, which may be any number of packets.
 
         Args:
             message: str for a text message, bytes for a binary one.
@@ -127,10 +137,13 @@ class WebSocketProtocol:
         Raises:
             BadHello: the first text is not a hello that can be served.
             BadMessage: the message is of the wrong kind at this point.
+            BadAudio: the recording is not of the kind that was announced, or ends inside a packet.
         """
         match self._state:
             case _State.HELLO:
                 return [self._hello(message)]
+            case _State.AUDIO if self._recorded is not None and isinstance(message, bytes):
+                return list(self._recorded.push(message))
             case _State.AUDIO:
                 return [Audio(message) if isinstance(message, bytes) else self._told(message)]
             case _State.DONE:
@@ -150,7 +163,12 @@ class WebSocketProtocol:
         self.resume = hello.resume
         self.resumable = hello.resumable or hello.resume is not None
         self._acknowledged = dict.fromkeys(streams, 0)
-        return Opened(streams, AudioFormat(hello.encoding, hello.rate_hz, hello.channels), SOURCE, hello.metadata)
+        if hello.encoding == "webm-opus" or hello.encoding == "ogg-opus":
+            self._recorded = RecordedOpus(hello.encoding)
+            audio_format = AudioFormat("opus", hello.rate_hz, hello.channels)
+        else:
+            audio_format = AudioFormat(hello.encoding, hello.rate_hz, hello.channels)
+        return Opened(streams, audio_format, SOURCE, hello.metadata)
 
     def _told(self, message: str) -> Consented | Placed | Ended:
         try:
@@ -158,6 +176,11 @@ class WebSocketProtocol:
         except (ValueError, RecursionError):
             parsed = None
         if parsed == {"type": "end"}:
+            if self._recorded is not None and self._recorded.incomplete_bytes:
+                raise BadAudio(
+                    f"The recording ends inside a packet: {self._recorded.incomplete_bytes} byte(s) are left over. "
+                    "Send the last chunk, which comes after the recorder was stopped, before the end."
+                )
             self._state = _State.DONE
             return Ended()
         if isinstance(parsed, dict) and parsed.get("type") == "consent":
