@@ -22,7 +22,14 @@ librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
 logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
 
-_NOT_YET: Final = {"UNKNOWN_LEADER_EPOCH", "FENCED_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_NOENT"}
+_NOT_YET: Final = {
+    "NOT_LEADER_FOR_PARTITION",
+    "LEADER_NOT_AVAILABLE",
+    "UNKNOWN_TOPIC_OR_PART",
+    "UNKNOWN_LEADER_EPOCH",
+    "FENCED_LEADER_EPOCH",
+    "_NOENT",
+}
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
