@@ -166,7 +166,7 @@ class Limits(_Section):
     connections_per_address: int = Field(200, ge=1)
     connections_per_tenant: int | None = Field(None, ge=1)
     streams_per_tenant: int | None = Field(None, ge=1)
-    messages_per_s: float = Field(2_000.0, gt=0, description="of one connection")
+    messages_per_s: float = Field(5_000.0, gt=0, description="of one connection")
     bytes_per_s: float = Field(64e6, gt=0, description="of one connection")
     tenant_bytes_per_s: float | None = Field(None, gt=0)
 

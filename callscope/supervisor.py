@@ -120,10 +120,10 @@ def running(
         else:
             say(f"Kafka      {settings.kafka}  (existing cluster)")
         kafka.ensure_topics(settings)
-        secure = "" if settings.sink.tls.cert_file is None else "s"
+        secure_gateway, secure = ("" if s.tls.cert_file is None else "s" for s in (settings.ingest, settings.sink))
         addresses = Addresses(
             kafka=str(settings.kafka),
-            gateway=f"{'ws' if settings.ingest.tls.cert_file is None else 'wss'}://{settings.ingest.host}:{ingest_port}/v1/stream",
+            gateway=f"ws{secure_gateway}://{settings.ingest.host}:{ingest_port}/v1/stream",
             results=f"ws{secure}://{settings.sink.host}:{sink_port}/v1/results",
             dashboard=f"http{secure}://{settings.sink.host}:{sink_port}/",
         )

@@ -45,7 +45,7 @@ class Progress:
         taken: handed to `send`.
         acknowledged: safe in Kafka.
         dropped: given up because the buffer was full; those that the gateway had not received are a gap in the stream.
-        reconnects: times the connection was made anew.
+        reconnects: attempts to make the connection anew.
         restarts: times the gateway did not know the session any more and the stream was opened anew, its media time
             going on where it was.
     """

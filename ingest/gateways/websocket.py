@@ -268,7 +268,7 @@ def _pace(per_s: float) -> Pace:
 
 
 def _refused(connection: ServerConnection, error: IngestError) -> Response:
-    status = _STATUS[type(error)]
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     telemetry.ingest_error(status.value, peer(connection), str(error))
     response = connection.respond(status, f"{error}\n")
     if status is HTTPStatus.UNAUTHORIZED:

@@ -63,8 +63,8 @@ export class Sender {
     this.step = this.hello.channels * (this.hello.encoding === "s16le" ? 2 : 1);
     this.limit = bufferSeconds * this.hello.rate_hz;
     /**
-     * Samples per channel: handed in, safe in Kafka, given up (a gap, if they had not arrived); times the connection
-     * was made anew, and times the gateway did not know the session any more and the stream was opened anew.
+     * Samples per channel: handed in, safe in Kafka, given up (a gap, if they had not arrived); attempts to connect
+     * anew, and times the gateway did not know the session any more and the stream was opened anew.
      */
     this.progress = { taken: 0, acknowledged: 0, dropped: 0, reconnects: 0, restarts: 0 };
     addEventListener("online", () => this.#retryNow());
