@@ -194,7 +194,7 @@ def send(
         console.print(
             f"{path}: {audio.duration_s:.1f} s, {audio.rate_hz} Hz, {' and '.join(channels)}, call {identity}"
         )
-        asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console))
+        asyncio.run(send_and_show(audio, gateway, results, identity, channels, speed, console, _token(settings)))
 
 
 @main.command()
@@ -210,7 +210,7 @@ def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
     settings = _settings(False)
 
     async def follow() -> None:
-        async with results.subscription(sink or _results(settings), calls=calls) as messages:
+        async with results.subscription(sink or _results(settings), calls=calls, token=_token(settings)) as messages:
             async for message in messages:
                 if as_json:
                     click.echo(json.dumps(message))
@@ -275,9 +275,13 @@ def _settings(verbose: bool) -> Settings:
     return settings
 
 
+def _token(settings: Settings) -> str | None:
+    return settings.token.get_secret_value() if settings.token is not None else None
+
+
 def _gateway(settings: Settings) -> str:
-    return f"ws://{settings.ingest.host}:{settings.ingest.port}/v1/stream"
+    return f"{'ws' if settings.ingest.tls.cert_file is None else 'wss'}://{settings.ingest.host}:{settings.ingest.port}/v1/stream"
 
 
 def _results(settings: Settings) -> str:
-    return f"ws://{settings.sink.host}:{settings.sink.port}/v1/results"
+    return f"{'ws' if settings.sink.tls.cert_file is None else 'wss'}://{settings.sink.host}:{settings.sink.port}/v1/results"

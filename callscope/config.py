@@ -256,9 +256,6 @@ class Infer(_Section):
         description="legs on which models that touch on health may run; never an employee's by default",
     )
     max_batch: int = Field(32, ge=1, le=4_096, description="windows a model is given at once")
-    max_wait_ms: int = Field(
-        20, ge=0, le=1_000, description="how long a window waits, while more are coming, for its batch to fill"
-    )
 
 
 class Processors(_Section):
@@ -296,6 +293,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
+    token: SecretStr | None = Field(None, description="what `callscope send`, `watch` and `simulate` show to be let in")
     kafka: str | None = Field(None, description="bootstrap servers; None runs the embedded broker")
     kafka_security: KafkaSecurity = KafkaSecurity()
     kafka_options: dict[str, str] = Field(default_factory=dict, description="librdkafka properties, as they are")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -116,11 +117,12 @@ def running(
         else:
             say(f"Kafka      {settings.kafka}  (existing cluster)")
         kafka.ensure_topics(settings)
+        secure_gateway, secure = ("" if s.tls.cert_file is None else "s" for s in (settings.ingest, settings.sink))
         addresses = Addresses(
             kafka=str(settings.kafka),
-            gateway=f"ws://{settings.ingest.host}:{ingest_port}/v1/stream",
-            results=f"ws://{settings.sink.host}:{sink_port}/v1/results",
-            dashboard=f"http://{settings.sink.host}:{sink_port}/",
+            gateway=f"ws{secure_gateway}://{settings.ingest.host}:{ingest_port}/v1/stream",
+            results=f"ws{secure}://{settings.sink.host}:{sink_port}/v1/results",
+            dashboard=f"http{secure}://{settings.sink.host}:{sink_port}/",
         )
         environment = child_environment(
             kafka=addresses.kafka,
@@ -165,7 +167,7 @@ def _terminate_like_interrupt() -> Iterator[None]:
 def _await_all(system: System, settings: Settings, chained: bool, workers: int) -> None:
     groups = [f"{settings.processors.group}-{stage}" for stage in (STAGES if chained else ("fused",))]
     admin = AdminClient(kafka.client_options(settings))
-    gateway = system.addresses.gateway.replace("ws://", "http://").replace("/v1/stream", "/healthz")
+    gateway = system.addresses.gateway.replace("ws", "http", 1).replace("/v1/stream", "/healthz")
     sink = system.addresses.dashboard + "healthz"
     _await("gateway", lambda: _healthy(gateway), system)
     _await("sink", lambda: _healthy(sink), system)
@@ -181,9 +183,15 @@ def _await(name: str, ready: Callable[[], bool], system: System) -> None:
         time.sleep(0.05)
 
 
+_OWN_CERTIFICATE = ssl.create_default_context()
+"""For the children's health only: whether their certificate is good for loopback is not asked."""
+_OWN_CERTIFICATE.check_hostname = False
+_OWN_CERTIFICATE.verify_mode = ssl.CERT_NONE
+
+
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1.0) as answer:  # noqa: S310  # an address of our own making
+        with urllib.request.urlopen(url, timeout=1.0, context=_OWN_CERTIFICATE) as answer:  # noqa: S310  # an address of our own making
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False

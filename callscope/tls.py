@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 from callscope import telemetry
 from callscope.config import Tls
@@ -47,6 +48,21 @@ def server_context(settings: Tls, whose: str) -> ssl.SSLContext | None:
 
     first.sni_callback = look
     return first
+
+
+def listening_options(settings: Tls, whose: str, handshake_s: float) -> dict[str, Any]:
+    """The keyword arguments with which asyncio's servers speak TLS; none where no certificate is configured.
+
+    Args:
+        settings: certificate and key.
+        whose: the section, for errors.
+        handshake_s: how long a client may take for the handshake.
+
+    Raises:
+        ConfigError: the certificate cannot be loaded.
+    """
+    context = server_context(settings, whose)
+    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": handshake_s}
 
 
 def _context(settings: Tls) -> ssl.SSLContext:

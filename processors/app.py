@@ -20,7 +20,6 @@ from callscope.streams import StreamId
 from callscope.topics import partition_of
 from processors import topology
 from processors.consent_reader import ConsentReader
-from processors.gathering import Gathering
 from processors.outbox import Outbox
 from processors.records import Consent
 from processors.stages.detect import Detect
@@ -98,17 +97,10 @@ def build_app(
     wiring = stage or "fused"
     app = faust_app(settings, wiring)
     pipeline = build_pipeline(settings, consents=consents, stage=stage)
-    gatherings: list[Gathering] = []
-
-    def gathering() -> Gathering:
-        config = settings.processors.infer
-        gatherings.append(Gathering(config.max_batch, config.max_wait_ms / 1_000, clock.monotonic))
-        return gatherings[-1]
-
     if stage is None:
         topology.fused(app, pipeline, outbox)
     else:
-        topology.chained(app, stage, pipeline, outbox, gathering)
+        topology.chained(app, stage, pipeline, outbox)
 
     @app.on_partitions_assigned.connect
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
@@ -116,8 +108,6 @@ def build_app(
 
     @app.on_partitions_revoked.connect
     async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
-        for waiting in gatherings:
-            waiting.drop()
         partitions = {tp.partition for tp in revoked}
 
         def belongs(stream: StreamId) -> bool:

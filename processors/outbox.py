@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -13,10 +13,15 @@ from callscope.streams import StreamId
 from callscope.topics import Topic, partition_of
 from processors import wire
 from processors.records import Envelope
-from processors.transport import Batch
+from processors.transport import Batch, Fetch
 
 POLL_INTERVAL_S = 0.02
 """How often delivery reports are looked at when nothing is being sent."""
+
+
+@cache
+def _headers(topic: Topic) -> list[tuple[str, str]]:
+    return [("schema", topic.value)]
 
 
 class Outbox:
@@ -32,33 +37,38 @@ class Outbox:
         self._partitions = partitions
         self._failure: KafkaError | None = None
 
-    async def send(self, batch: Batch, envelopes: Iterable[Envelope]) -> None:
-        """Produce what came of a batch. Waits while the producer's bounded queue is full.
+    async def send(self, fetch: Fetch, envelopes: Iterable[Envelope]) -> None:
+        """Produce what came of a fetch. Waits while the producer's bounded queue is full.
 
         Raises:
             RuntimeError: an earlier record could not be delivered; the worker must end and begin again at its commit.
         """
         await self.put(
-            batch, ((wire.topic_of(sent.record), sent.record.stream, wire.encode(sent)) for sent in envelopes)
+            fetch, ((wire.topic_of(sent.record), sent.record.stream, wire.encode(sent)) for sent in envelopes)
         )
 
-    async def put(self, batch: Batch, encoded: Iterable[tuple[Topic, StreamId, bytes]]) -> None:
+    async def put(self, fetch: Fetch, encoded: Iterable[tuple[Topic, StreamId, bytes]]) -> None:
         """The same for records that are bytes already: topic, stream, value.
 
         Raises:
             RuntimeError: as for `send`.
         """
-        delivered = partial(self._delivered, batch)  # one for all: one a record costs as much as producing it
+        callbacks: dict[int, Callable[..., None]] = {}  # one for all of a partition: one a record costs as much again
         for topic, stream, value in encoded:
+            partition = partition_of(stream.call_id, self._partitions)
+            batch = fetch.batch_of(partition)
             batch.undelivered += 1
+            delivered = callbacks.get(partition)
+            if delivered is None:
+                delivered = callbacks[partition] = partial(self._delivered, batch)
             while True:
                 try:
                     self._producer.produce(
                         topic.name,
                         value=value,
                         key=str(stream),
-                        partition=partition_of(stream.call_id, self._partitions),
-                        headers=[("schema", topic.value)],
+                        partition=partition,
+                        headers=_headers(topic),
                         on_delivery=delivered,
                     )
                     break

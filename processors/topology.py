@@ -22,8 +22,7 @@ from typing import Any
 import faust
 
 from callscope.topics import AUDIO_FRAMES, VOICE_FEATURES, VOICE_SPEECH, Topic
-from processors.gathering import Gathering, shares
-from processors.intake import decode_batch
+from processors.intake import decode_fetch
 from processors.outbox import Outbox
 from processors.records import Envelope, SpeechFrame
 from processors.streams import DetectStreams, ExtractStreams, InferStreams
@@ -54,44 +53,25 @@ def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
     frames = app.topic(AUDIO_FRAMES.name, schema=RecordBatches())
 
     @app.agent(frames, name="analyse")
-    async def analyse(batches: Any) -> None:
-        async for batch in batches:
-            await outbox.send(batch, pipeline(decode_batch(batch)))
+    async def analyse(fetches: Any) -> None:
+        async for fetch in fetches:
+            await outbox.send(fetch, pipeline(decode_fetch(fetch)))
 
 
-def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox, gathering: Callable[[], Gathering]) -> None:
-    """One agent does one stage; the others run in other workers."""
-    if stage == "infer":
-        inferring(app, pipeline, outbox, gathering)
-        return
-    steps: Mapping[str, tuple[Topic, Step]] = {
-        "detect": (AUDIO_FRAMES, pipeline.detect),
-        "extract": (VOICE_SPEECH, pipeline.extract),
+def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> None:
+    """One agent does one stage; the others run in other workers. A stage that reads two topics has an agent for each."""
+    steps: Mapping[str, tuple[Step, Sequence[Topic]]] = {
+        "detect": (pipeline.detect, [AUDIO_FRAMES]),
+        "extract": (pipeline.extract, [VOICE_SPEECH]),
+        "infer": (pipeline.infer, [VOICE_FEATURES, VOICE_SPEECH] if pipeline.infer.listens else [VOICE_FEATURES]),
     }
-    topic, step = steps[stage]
+    step, topics = steps[stage]
 
-    @app.agent(app.topic(topic.name, schema=RecordBatches()), name=stage)
-    async def work(batches: Any) -> None:
-        async for batch in batches:
-            await outbox.send(batch, step(decode_batch(batch)))
+    def read(topic: Topic) -> None:
+        @app.agent(app.topic(topic.name, schema=RecordBatches()), name=f"{stage} {topic.name}")
+        async def work(fetches: Any) -> None:
+            async for fetch in fetches:
+                await outbox.send(fetch, step(decode_fetch(fetch)))
 
-
-def inferring(app: faust.App, pipeline: Pipeline, outbox: Outbox, gathering: Callable[[], Gathering]) -> None:
-    """Infer on what lies ready of all partitions together; speech is read only where a model hears it."""
-
-    def read(topic: Topic, name: str) -> None:
-        waiting = gathering()
-
-        @app.agent(app.topic(topic.name, schema=RecordBatches()), name=name)
-        async def work(batches: Any) -> None:
-            async for batch in batches:
-                ready = waiting.add(batch, more_coming=not batches.channel.queue.empty())
-                arrived = [(source, decode_batch(source)) for source in ready]
-                results = pipeline.infer([envelope for _, envelopes in arrived for envelope in envelopes])
-                for source, share in shares(arrived, results):
-                    await outbox.send(source, share)
-                waiting.done(ready)
-
-    read(VOICE_FEATURES, "infer")
-    if pipeline.infer.listens:
-        read(VOICE_SPEECH, "infer-audio")
+    for topic in topics:
+        read(topic)

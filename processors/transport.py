@@ -1,13 +1,14 @@
-"""Faust on record batches: one event per partition and fetch, carrying all of that fetch's records.
+"""Faust on record batches: one event per topic and fetch, carrying all of that fetch's records, partition by partition.
 
 Faust hands every single record through a queue, an event and an interval tree; at thousands of 20 ms frames a second
 that is most of its cost. This transport keeps Faust's consumer group, rebalancing, flow control and agents, and makes
 four changes:
 
-- a fetch of a partition becomes one message whose value is a `Batch`;
-- what may be committed is read off the batches in the order of their delivery: up to the first one that an agent has
-  not finished, or whose results Kafka has not acknowledged. Holes in the offsets need no bookkeeping;
-- a partition's next batch is fetched when the agents have finished the last ones, so queues cannot grow;
+- what a fetch brought of a topic becomes one message whose value is a `Fetch`, with a `Batch` for each partition, so
+  that an agent works on all its streams together;
+- what may be committed of a partition is read off its batches in the order of their delivery: up to the first one that
+  an agent has not finished, or whose results Kafka has not acknowledged. Holes in the offsets need no bookkeeping;
+- the next fetch is taken when the agents have finished the last one, so queues cannot grow;
 - topics are read with `RecordBatches`, a schema that leaves keys and values alone.
 
 Registered in the entry-point group `faust.transports`; a broker URL `callscope://host:port` selects it.
@@ -30,6 +31,10 @@ from mode.utils.futures import notify
 
 from callscope.clock import monotonic
 
+MORE_THAN_COMES = 1 << 24
+"""Bytes that no fetch of some milliseconds finds, so that the broker holds it to the end of its wait."""
+RATE_OVER_S = 0.5
+"""Over which span the rate of records is taken."""
 FLOW_CHECK_S = 0.2
 """How long a rebalance may go unnoticed while agents work."""
 HAND_OVER_TIMEOUT_S = 5.0
@@ -41,14 +46,21 @@ computed again by the next worker."""
 class Fetching:
     """How a worker asks for records.
 
+    A fetch that is answered as soon as there is a record is *unpaced*; one that the broker holds for `max_wait_ms`
+    whatever comes is *paced*: it takes each record up to that long, and costs broker and worker a third. So fetches are
+    unpaced while little comes and paced when much does.
+
     Attributes:
         max_wait_ms: how long the broker holds a fetch for which it has too little.
-        min_bytes: what is enough. 1 answers at once, with few records at a time; more than comes in `max_wait_ms` paces
-            the fetches: they cost broker and worker less, and every record up to `max_wait_ms`.
+        paced_from: records a second from which on fetches are paced; 0: always; infinite: never.
     """
 
     max_wait_ms: int = 10
-    min_bytes: int = 1
+    paced_from: float = 400.0
+
+    def min_bytes(self, records_per_s: float) -> int:
+        """What is enough for the broker to answer, at a rate of records: any, or more than will come."""
+        return MORE_THAN_COMES if records_per_s >= self.paced_from else 1
 
 
 @dataclass(eq=False, slots=True)
@@ -71,15 +83,30 @@ class Batch:
         return int(self.records[-1].offset)
 
 
+@dataclass(eq=False, slots=True)
+class Fetch:
+    """What one fetch brought of one topic.
+
+    Attributes:
+        batches: partition → its records; at least one.
+    """
+
+    batches: dict[int, Batch]
+
+    def batch_of(self, partition: int) -> Batch:
+        """The batch of a partition; where it brought none of that partition, any: whoever waits for all waits for it."""
+        return self.batches.get(partition) or next(iter(self.batches.values()))
+
+
 class RecordBatches(Schema):  # type: ignore[misc]  # faust has no types
-    """Keys and values as they are: a batch knows what it holds."""
+    """Keys and values as they are: a fetch knows what it holds."""
 
     def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:
         """The key, untouched."""
         return message.key
 
     def loads_value(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:
-        """The batch, untouched."""
+        """The fetch, untouched."""
         return message.value
 
 
@@ -93,19 +120,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = transport.fetching.max_wait_ms
-        consumer._fetch_min_bytes = transport.fetching.min_bytes
+        consumer._fetch_min_bytes = transport.fetching.min_bytes(0.0)
         return consumer
+
+    def enough(self, min_bytes: int) -> None:
+        """From the next fetch on, so many bytes are enough for the broker to answer."""
+        consumer = self._consumer
+        if consumer is not None and consumer._fetcher is not None:
+            consumer._fetcher._fetch_min_bytes = min_bytes
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     """Faust's consumer, delivering batches and committing by their order of delivery."""
 
-    _delivered: dict[TP, deque[Message]]
+    _delivered: dict[TP, deque[tuple[Message, Batch]]]
+    """What agents were given of each partition and is not committed, oldest first."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
         self._progress = asyncio.Event()
+        self._records = 0
+        self._counting_since = monotonic()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -114,17 +150,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         self,
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  # Faust's signature
-    ) -> Mapping[TP, list[Batch]]:
+    ) -> Mapping[TP, list[Fetch]]:
         if not await self._caught_up():
             return {}
         fetched = await super()._getmany(active_partitions, timeout)
-        batches: dict[TP, list[Batch]] = {}
+        self._pace(sum(map(len, fetched.values())))
+        fetches: dict[str, dict[int, Batch]] = {}
         for tp, records in fetched.items():
             read = self._read_offset[tp]
             fresh = [record for record in records if read is None or record.offset >= read]
             if fresh:
-                batches[tp] = [Batch(tp, fresh)]
-        return batches
+                fetches.setdefault(tp.topic, {})[tp.partition] = Batch(tp, fresh)
+        return {next(iter(batches.values())).tp: [Fetch(batches)] for batches in fetches.values()}
+
+    def _pace(self, records: int) -> None:
+        """Pace the fetches, or not, by what has come lately."""
+        self._records += records
+        span_s = monotonic() - self._counting_since
+        if span_s >= RATE_OVER_S:
+            self._thread.enough(self.transport.fetching.min_bytes(self._records / span_s))
+            self._records, self._counting_since = 0, monotonic()
 
     async def _caught_up(self) -> bool:
         """Wait until the agents have finished what they were given; False where a rebalance comes in between.
@@ -133,7 +178,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         small when quiet. This is all the flow control there is. Faust's own (`on_buffer_full`) stops fetching from one
         partition after the other, and when it has stopped all of them, sleeps a second.
         """
-        while self.flow_active and any(not m.acked for messages in self._delivered.values() for m in messages):
+        while self.flow_active and any(not message.acked for given in self._delivered.values() for message, _ in given):
             self._progress.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._progress.wait(), timeout=FLOW_CHECK_S)
@@ -145,12 +190,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def on_buffer_drop(self, tp: TP) -> None:
         """Nothing was left out, so nothing needs taking up again."""
 
-    def _to_message(self, tp: TP, record: Batch) -> ConsumerMessage:
-        newest = record.records[-1]
+    def _to_message(self, tp: TP, record: Fetch) -> ConsumerMessage:
+        first = record.batches[tp.partition]
+        newest = first.records[-1]
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
-            record.last_offset,
+            first.last_offset,
             newest.timestamp / 1000.0,
             newest.timestamp_type,
             (),
@@ -162,11 +208,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             tp,
             generation_id=self.app.consumer_generation_id,
         )
-        self._delivered[tp].append(message)
+        for batch in record.batches.values():
+            self._delivered[batch.tp].append((message, batch))
+            self._read_offset[batch.tp] = batch.last_offset  # Faust itself notes that of the message's partition only
         return message
 
     def ack(self, message: Message) -> bool:
-        """An agent has finished a batch. It can be committed once its results are delivered too."""
+        """An agent has finished a fetch. It can be committed once its results are delivered too."""
         if message.acked:
             return False
         message.acked = True
@@ -177,24 +225,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         return True
 
     def _new_offset(self, tp: TP) -> int | None:
-        delivered = self._delivered[tp]
+        given = self._delivered[tp]
         offset = None
-        while delivered and delivered[0].acked and delivered[0].value.undelivered == 0:
-            offset = delivered.popleft().offset + 1
+        while given and given[0][0].acked and given[0][1].undelivered == 0:
+            offset = given.popleft()[1].last_offset + 1
         return offset
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self._delivered) if topics is None or tp in topics or tp.topic in topics)
 
     async def commit_and_end_transactions(self) -> None:
-        """The last commit before partitions are handed over: first let finished batches' results be delivered."""
+        """The last commit before partitions are handed over: first let finished fetches' results be delivered."""
         deadline = monotonic() + HAND_OVER_TIMEOUT_S
         while self._results_under_way() and monotonic() < deadline:  # noqa: ASYNC110  # counts fall in a C callback
             await asyncio.sleep(0.01)
         await super().commit_and_end_transactions()
 
     def _results_under_way(self) -> bool:
-        return any(m.acked and m.value.undelivered for messages in self._delivered.values() for m in messages)
+        return any(
+            message.acked and batch.undelivered for given in self._delivered.values() for message, batch in given
+        )
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Holes in the offsets are of no interest: commits follow the order of delivery."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -65,7 +66,7 @@ async def _callscope(stages: Stages) -> None:
     settings = load(kafka=stages.servers, processors={"group": stages.group})
     app = faust_app(settings, "bench")
     fetching = FETCHING[stages.fetching]
-    app.transport.fetching = Fetching(fetching["fetch.wait.max.ms"], fetching["fetch.min.bytes"])
+    app.transport.fetching = Fetching(fetching["fetch.wait.max.ms"], 0.0 if fetching["fetch.min.bytes"] > 1 else math.inf)
     outbox = Outbox(kafka.producer(settings), PARTITIONS)
     for source, target in stages.hops:
         _add_batch_stage(app, outbox, source, target)
@@ -79,9 +80,10 @@ def _add_batch_stage(app: faust.App, outbox: Outbox, source: str, target: str) -
     output = Topic(target, "stream", "callscope.v1.AudioFrame", "bench", HOUR_MS)
 
     @app.agent(app.topic(source, schema=RecordBatches()), name=source)
-    async def forward(batches: Any) -> None:
-        async for batch in batches:
-            await outbox.put(batch, ((output, _stream(record.key), record.value) for record in batch.records))
+    async def forward(fetches: Any) -> None:
+        async for fetch in fetches:
+            records = (record for batch in fetch.batches.values() for record in batch.records)
+            await outbox.put(fetch, ((output, _stream(record.key), record.value) for record in records))
 
 
 @lru_cache(maxsize=1_000)

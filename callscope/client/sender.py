@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from callscope import clock
 from callscope.client.backoff import Backoff
 from callscope.client.buffer import SendBuffer
-from callscope.client.sending import SendRefused
+from callscope.errors import CallscopeError
 
 _GOODBYE_S: Final = 1.0
 _UNDECIDED_S: Final = 0.25
@@ -33,6 +33,10 @@ _GO_ON_HTTP: Final = frozenset({429, 500, 502, 503, 504})
 _GO_ON_CODES: Final = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1014})
 
 
+class SendRefused(CallscopeError):
+    """The gateway refused the call or ended it; carries its reason."""
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a source is, in samples per channel at its own rate.
@@ -40,8 +44,8 @@ class Progress:
     Attributes:
         taken: handed to `send`.
         acknowledged: safe in Kafka.
-        dropped: given up because the buffer was full; they are a gap in the stream.
-        reconnects: times the connection was made anew.
+        dropped: given up because the buffer was full; those that the gateway had not received are a gap in the stream.
+        reconnects: attempts to make the connection anew.
         restarts: times the gateway did not know the session any more and the stream was opened anew, its media time
             going on where it was.
     """

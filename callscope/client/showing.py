@@ -40,6 +40,7 @@ async def send_and_show(
     legs: tuple[str, ...],
     speed: float,
     console: Console,
+    token: str | None = None,
 ) -> Tally:
     """Send a recording as one call; print its results until they are over, and what they came to.
 
@@ -51,6 +52,7 @@ async def send_and_show(
         legs: one name per channel.
         speed: 1 is real time, 0 as fast as the gateway takes it.
         console: where to print.
+        token: to be let in with.
 
     Raises:
         SendRefused: the gateway refused the call or ended it.
@@ -64,11 +66,13 @@ async def send_and_show(
             bar.update(task, completed=state.sent_s)
 
         if sink is None:
-            await send(recording, gateway, call_id, legs, speed=speed, progress=show)
+            await send(recording, gateway, call_id, legs, speed=speed, token=token, progress=show)
             return tally
-        async with results.subscription(sink, calls=[call_id]) as messages:
+        async with results.subscription(sink, calls=[call_id], token=token) as messages:
             await anext(messages)  # "subscribed": from here on nothing is missed
-            sending = asyncio.create_task(send(recording, gateway, call_id, legs, speed=speed, progress=show))
+            sending = asyncio.create_task(
+                send(recording, gateway, call_id, legs, speed=speed, token=token, progress=show)
+            )
             try:
                 async for message in _until_settled(messages, sending):
                     tally.add(message)

@@ -10,6 +10,7 @@ import click
 
 from callscope.client import recording
 from callscope.client.sending import send
+from callscope.config import load
 
 
 @click.command()
@@ -20,8 +21,10 @@ from callscope.client.sending import send
 @click.option("--speed", type=click.FloatRange(0, 1000), default=1.0, show_default=True, help="0: as fast as it goes.")
 def command(file: Path, url: str, call_id: str | None, legs: str, speed: float) -> None:
     """Callscope's own WebSocket protocol (docs/protocols/websocket.md)."""
+    shown = load().token
+    token = shown.get_secret_value() if shown is not None else None
     audio = recording.read(file)
     identity = call_id or f"{audio.name[:100]}-{uuid.uuid4().hex[:6]}"
     names = tuple(legs.split(","))[: audio.channels]
-    sent = asyncio.run(send(audio, url, identity, names, speed=speed))
+    sent = asyncio.run(send(audio, url, identity, names, speed=speed, token=token))
     click.echo(f"{identity}: {sent.sent_s:.2f} s sent, {sent.published_s:.2f} s published")

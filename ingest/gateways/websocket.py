@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ from callscope import telemetry
 from callscope.access import Grant, bearer_token
 from callscope.clock import monotonic
 from callscope.errors import Forbidden, IngestError, TooManyFromOne, Unauthorized
-from callscope.tls import server_context
+from callscope.tls import listening_options
+from ingest.gateways.addresses import Addresses
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, GOING_AWAY, SHUTTING_DOWN, peer
 from ingest.gateways.gate import Gate
 from ingest.gateways.origins import is_allowed_origin
@@ -36,11 +38,26 @@ class Connection(ServerConnection):
         grant: what its sender may do; None where the protocol tells only by its messages.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, addresses: Addresses, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._addresses = addresses
+        self._address = ""
         self.paces: list[tuple[Pace, bool]] = []
         self.route: Route | None = None
         self.grant: Grant | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it, before it has said anything; far too many of one address are broken off unheard."""
+        super().connection_made(transport)
+        self._address = peer(self)
+        if not self._addresses.arrive(self._address):
+            telemetry.ingest_error(HTTPStatus.TOO_MANY_REQUESTS.value, self._address, "broken off before the handshake")
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        super().connection_lost(exc)
+        self._addresses.leave(self._address)
 
     async def recv(self, decode: bool | None = None) -> Data:  # type: ignore[override]  # one signature for three
         """The next message, as late as the limits of rates want it."""
@@ -134,8 +151,8 @@ async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
         port.serve,
         settings.host,
         settings.port,
-        ssl=server_context(settings.tls, "ingest.tls"),
-        create_connection=Connection,
+        **listening_options(settings.tls, "ingest.tls", settings.hello_timeout_s),
+        create_connection=partial(Connection, port.addresses),  # type: ignore[arg-type]  # whatever makes one will do
         process_request=port.answer,
         select_subprotocol=port.subprotocol,
         compression=None,
@@ -156,25 +173,21 @@ class _Port:
         self._gate = gate
         self._routes = routes
         self._limits = gate.settings.ingest.limits
-        self._addresses: defaultdict[str, int] = defaultdict(int)
+        self.addresses = Addresses(self._limits.connections_per_address)
         self._tenants: defaultdict[str, int] = defaultdict(int)
         self._tenant_paces: dict[str, Pace] = {}
 
     async def serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection) and connection.route is not None
-        address = peer(connection)
         tenant = connection.grant.tenant if connection.grant is not None else ""
         connection.paces = self._paces(tenant)
-        self._addresses[address] += 1
         self._tenants[tenant] += 1
         try:
             await connection.route.serve(connection, self._gate)
         finally:
-            for counts, key in ((self._addresses, address), (self._tenants, tenant)):
-                counts[key] -= 1
-                if not counts[key]:
-                    del counts[key]
-            if tenant not in self._tenants:
+            self._tenants[tenant] -= 1
+            if not self._tenants[tenant]:
+                del self._tenants[tenant]
                 self._tenant_paces.pop(tenant, None)
 
     def _paces(self, tenant: str) -> list[tuple[Pace, bool]]:
@@ -187,7 +200,7 @@ class _Port:
 
     def _check_counts(self, connection: Connection) -> None:
         limits = self._limits
-        if self._addresses.get(peer(connection), 0) >= limits.connections_per_address:
+        if self.addresses.has_too_many(peer(connection)):
             raise TooManyFromOne(f"This address has {limits.connections_per_address} connections, which is the limit.")
         if limits.connections_per_tenant is None or connection.grant is None:
             return
@@ -255,7 +268,7 @@ def _pace(per_s: float) -> Pace:
 
 
 def _refused(connection: ServerConnection, error: IngestError) -> Response:
-    status = _STATUS[type(error)]
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     telemetry.ingest_error(status.value, peer(connection), str(error))
     response = connection.respond(status, f"{error}\n")
     if status is HTTPStatus.UNAUTHORIZED:

@@ -45,7 +45,15 @@ export class Sender {
    * @param {(state: string, detail: string) => void} [options.onState] "connecting", "live", "reconnecting", "ended",
    *   "refused", and words for people.
    */
-  constructor({ url, hello, token = null, bufferSeconds = 30, silenceMs = SILENCE_MS, firstWaitMs = FIRST_WAIT_MS, onState = () => {} }) {
+  constructor({
+    url,
+    hello,
+    token = null,
+    bufferSeconds = 30,
+    silenceMs = SILENCE_MS,
+    firstWaitMs = FIRST_WAIT_MS,
+    onState = () => {},
+  }) {
     this.url = url;
     this.hello = { type: "hello", channels: 1, ...hello, resumable: true };
     this.token = token;
@@ -54,7 +62,10 @@ export class Sender {
     this.onState = onState;
     this.step = this.hello.channels * (this.hello.encoding === "s16le" ? 2 : 1);
     this.limit = bufferSeconds * this.hello.rate_hz;
-    /** Samples per channel: handed in, safe in Kafka, given up; and how often the connection was made anew. */
+    /**
+     * Samples per channel: handed in, safe in Kafka, given up (a gap, if they had not arrived); attempts to connect
+     * anew, and times the gateway did not know the session any more and the stream was opened anew.
+     */
     this.progress = { taken: 0, acknowledged: 0, dropped: 0, reconnects: 0, restarts: 0 };
     addEventListener("online", () => this.#retryNow());
   }
@@ -68,7 +79,8 @@ export class Sender {
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     this.#heardAt = performance.now();
-    socket.onopen = () => socket.send(JSON.stringify(this.#session ? { ...this.hello, resume: this.#session } : this.hello));
+    const hello = this.#session ? { ...this.hello, resume: this.#session } : this.hello;
+    socket.onopen = () => socket.send(JSON.stringify(hello));
     socket.onmessage = (event) => socket === this.#socket && this.#hear(JSON.parse(event.data));
     socket.onclose = (event) => socket === this.#socket && this.#comeBack(event.code, event.reason);
     clearInterval(this.#pump);
@@ -78,8 +90,10 @@ export class Sender {
   /** @param {ArrayBuffer | ArrayBufferView} data whole samples of all channels; not changed afterwards. */
   send(data) {
     if (this.#refused) throw this.#refused;
-    const bytes = ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
-    if (bytes.length % this.step) throw new RangeError(`${bytes.length} bytes are not whole samples of ${this.step} bytes`);
+    const bytes = ArrayBuffer.isView(data)
+      ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+      : new Uint8Array(data);
+    if (bytes.length % this.step) throw new RangeError(`${bytes.length} bytes are no whole samples of ${this.step} bytes`);
     this.#chunks.push({ at: this.progress.taken, bytes });
     this.progress.taken += bytes.length / this.step;
     while (this.#chunks.length > 1 && this.progress.taken - this.#first() > this.limit) {

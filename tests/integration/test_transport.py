@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition
 from callscope.config import Settings
 from callscope.kafka import consumer, ensure_topics, producer
 from callscope.topics import Topic
-from processors.transport import Batch, RecordBatches
+from processors.transport import Batch, Fetch, RecordBatches
 
 pytestmark = pytest.mark.integration
 
@@ -61,9 +61,10 @@ async def worker(
         table_standby_replicas=1,
     )
 
-    async def agent(batches: AsyncIterator[Batch]) -> None:
-        async for batch in batches:
-            work(batch)
+    async def agent(fetches: AsyncIterator[Fetch]) -> None:
+        async for fetch in fetches:
+            for batch in fetch.batches.values():
+                work(batch)
 
     for read in (topic, *others):
         app.agent(app.topic(read.name, schema=RecordBatches()), name=f"work-{read.name}")(agent)

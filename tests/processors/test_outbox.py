@@ -12,7 +12,7 @@ from callscope.topics import partition_of
 from processors import wire
 from processors.outbox import Outbox
 from processors.records import ActivityKind, Envelope, VoiceActivity
-from processors.transport import Batch
+from processors.transport import Batch, Fetch
 
 STREAM = StreamId("call-1", "customer")
 
@@ -51,14 +51,19 @@ def outbox_to(producer: RecordingProducer) -> Outbox:
     return Outbox(cast(Producer, producer), 8)
 
 
-def batch() -> Batch:
-    return Batch(TP("audio.frames", 0), [])
+def fetch() -> Fetch:
+    partition = partition_of(STREAM.call_id, 8)
+    return Fetch({number: Batch(TP("audio.frames", number), []) for number in (partition, partition + 1)})
+
+
+def undelivered(of: Fetch) -> int:
+    return of.batches[partition_of(STREAM.call_id, 8)].undelivered
 
 
 async def test_a_result_goes_to_its_topic_keyed_by_stream_and_partitioned_by_call() -> None:
     producer = RecordingProducer()
     [envelope] = levels(1)
-    await outbox_to(producer).send(batch(), [envelope])
+    await outbox_to(producer).send(fetch(), [envelope])
     [(topic, record)] = producer.produced
     assert topic == "voice.activity"
     assert record["key"] == "call-1/customer"
@@ -68,25 +73,25 @@ async def test_a_result_goes_to_its_topic_keyed_by_stream_and_partitioned_by_cal
 
 
 async def test_a_batch_counts_its_results_until_they_are_delivered() -> None:
-    producer, source = RecordingProducer(), batch()
+    producer, source = RecordingProducer(), fetch()
     producer.reporting = False
     outbox = outbox_to(producer)
     await outbox.send(source, levels(3))
-    assert source.undelivered == 3
+    assert undelivered(source) == 3
     producer.reporting = True
-    await outbox.send(batch(), levels(1))
-    assert source.undelivered == 0
+    await outbox.send(fetch(), levels(1))
+    assert undelivered(source) == 0
 
 
 async def test_a_full_queue_is_waited_for_and_nothing_is_left_out() -> None:
-    producer, source = RecordingProducer(full_for=3), batch()
+    producer, source = RecordingProducer(full_for=3), fetch()
     await outbox_to(producer).send(source, levels(5))
     assert len(producer.produced) == 5
-    assert source.undelivered == 0
+    assert undelivered(source) == 0
 
 
 async def test_a_result_that_is_lost_stops_the_worker_and_holds_the_commit_back() -> None:
-    producer, source = RecordingProducer(error=KafkaError(KafkaError._MSG_TIMED_OUT)), batch()
+    producer, source = RecordingProducer(error=KafkaError(KafkaError._MSG_TIMED_OUT)), fetch()
     with pytest.raises(RuntimeError, match="Kafka did not take a result"):
         await outbox_to(producer).send(source, levels(2))
-    assert source.undelivered == 2
+    assert undelivered(source) == 2

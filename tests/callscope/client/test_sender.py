@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from callscope.client.backoff import Backoff
-from callscope.client.sender import Sender
-from callscope.client.sending import SendRefused
+from callscope.client.sender import Sender, SendRefused
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.recording import RecordingPublisher
 from tests.ingest.serving import Serving, serving

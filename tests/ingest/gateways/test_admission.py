@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,19 @@ async def test_an_address_has_no_more_connections_than_it_may() -> None:
                         return
                 except InvalidStatus:  # the places are free when the handlers have ended
                     await asyncio.sleep(0.01)
+
+
+async def test_twice_as_many_are_broken_off_before_they_say_anything() -> None:
+    async with serving(limits={"connections_per_address": 1}) as gateway:
+        held = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(3)]
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await held[-1][0].read() == b""
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.05)
+        async with connect(gateway.url):
+            pass  # and none of them counts any more
 
 
 async def test_a_tenant_has_no_more_connections_than_it_may() -> None:

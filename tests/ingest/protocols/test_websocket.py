@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from callscope.errors import BadAudio, BadHello, BadMessage, IngestError, NotPublished, StreamExists, TooManyStreams
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
-from ingest.protocols.events import Audio, Consented, Ended, Opened
+from ingest.protocols.events import Audio, Consented, Ended, Opened, Placed
 from ingest.protocols.websocket import WebSocketProtocol, close_reason, error_code, error_message
 
 HELLO: dict[str, Any] = {
@@ -237,3 +237,33 @@ def test_reasons_fit_a_close_frame_and_a_log_line(text: str) -> None:
     assert len(reason.encode()) <= 123
     assert reason.isprintable()
     assert json.loads(error_message(IngestError(text)))["message"].isprintable()
+
+
+def test_a_place_in_the_timeline_is_told() -> None:
+    protocol, _ = opened()
+    assert protocol.receive('{"type":"at","sample":16000}') == [Placed(16_000)]
+
+
+@pytest.mark.parametrize("sample", [-1, 1.5, "1", None, 1 << 48])
+def test_a_place_that_cannot_be_is_told(sample: Any) -> None:
+    protocol, _ = opened()
+    with pytest.raises(BadMessage, match="sample"):
+        protocol.receive(json.dumps({"type": "at", "sample": sample}))
+
+
+def test_a_session_is_asked_for_and_offered() -> None:
+    plain, _ = opened()
+    assert (plain.resumable, plain.resume) == (False, None)
+    protocol, _ = opened(resumable=True)
+    assert protocol.resumable
+    ready = json.loads(protocol.ready(0.25, "token", 30.0, 98_720))
+    assert (ready["session"], ready["resume_s"], ready["received"]) == ("token", 30.0, 98_720)
+    again, event = opened(resume="token")
+    assert (again.resumable, again.resume) == (True, "token")
+    assert event == opened()[1], "what is announced is the same"
+
+
+@pytest.mark.parametrize("changes", [{"resume": ""}, {"resume": 7}, {"resumable": "yes"}, {"resume": "x" * 129}])
+def test_a_session_that_cannot_be_asked_for(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadHello, match=next(iter(changes))):
+        WebSocketProtocol().receive(hello(**changes))
