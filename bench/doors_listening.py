@@ -21,6 +21,7 @@ from rich.table import Table
 
 from callscope.broker import EmbeddedBroker
 from callscope.broker.ports import free_ports
+from callscope.client import sending
 from callscope.client.pacing import at_rate
 from callscope.client.recording import Recording
 from callscope.config import child_environment, load
@@ -82,6 +83,9 @@ async def _measure_all(process: psutil.Process, web: int, audio: int, legs: int,
     async def over_jambonz(recording: Recording, call: str) -> None:
         await raw_l16.send_call(recording, f"ws://{host}:{web}", "jambonz", call, ("customer",))
 
+    async def over_our_own(recording: Recording, call: str) -> None:
+        await sending.send(recording, f"ws://{host}:{web}/v1/stream", call, ("customer",))
+
     table = Table(title=f"{legs} legs, {seconds:g} s, 20 ms messages")
     table.add_column("door")
     table.add_column("CPU, ms per second of audio", justify="right")
@@ -89,6 +93,7 @@ async def _measure_all(process: psutil.Process, web: int, audio: int, legs: int,
     base = await _cpu(process, seconds)
     console.print(f"the gateway without a connection: {1_000 * base / seconds:.2f} ms per second")
     for name, recording, send in (
+        ("our own protocol, 16 kHz, to compare with", wide, over_our_own),
         ("AudioSocket, 8 kHz", narrow, over_audiosocket),
         ("AudioSocket, 16 kHz", wide, over_audiosocket),
         ("chan_websocket, ulaw", narrow, over_chan_websocket("ulaw")),

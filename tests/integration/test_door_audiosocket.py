@@ -5,9 +5,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from callscope.cli import main
 from callscope.client.pacing import at_rate
 from callscope.client.recording import Recording
 from callscope.client.sending import SendRefused
@@ -66,9 +64,3 @@ async def test_a_connection_nobody_announced(kafka: Settings, demo_call: Recordi
     async with open_ports(kafka, tokens=(PBX,)) as ports:
         with pytest.raises(SendRefused, match=r"hung up|lost"):
             await send_call(at_16_khz(demo_call, 1), "127.0.0.1", ports.audiosocket_port, (uuid4(), uuid4()), speed=4)
-
-
-def test_the_command_says_what_is_missing() -> None:
-    result = CliRunner().invoke(main, ["simulate", "audiosocket", "--help"])
-    assert result.exit_code == 0
-    assert "--register" in result.output

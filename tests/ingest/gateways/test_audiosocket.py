@@ -218,6 +218,22 @@ async def test_too_many_connections() -> None:
             assert await all_read(reader) == HUNG_UP
 
 
+async def test_too_many_connections_from_one_address() -> None:
+    async with ports(limits={"connections_per_address": 1}) as gateway, channel(gateway):
+        await asyncio.sleep(0.05)
+        async with counted(1008), channel(gateway) as (reader, _):
+            assert await all_read(reader) == HUNG_UP
+
+
+async def test_a_rate_beyond_the_limit_is_slowed_down_and_loses_nothing() -> None:
+    async with ports(limits={"bytes_per_s": 100_000}) as gateway:
+        async with channel(gateway) as (reader, writer):
+            writer.write(named(UUID(int=1)) + spoken() * 5 + packet(0x00))
+            assert await all_read(reader) == HUNG_UP
+        await gateway.idle()
+        assert np.array_equal(gateway.publisher.pcm(f"{UUID(int=1)}/unknown"), np.tile(SAMPLES, 5))
+
+
 async def test_shutting_down_hangs_up_and_ends_the_streams() -> None:
     async with ports() as gateway, channel(gateway) as (reader, writer):
         writer.write(named(UUID(int=1)) + spoken())
