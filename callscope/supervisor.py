@@ -110,6 +110,9 @@ def running(
     # Not asked for by name, WebRTC gets its usual port, or any; it costs next to nothing until somebody makes an offer.
     webrtc_port = _port(settings.ingest.host, settings.ingest.webrtc.port or WEBRTC_PORT, "WebRTC", "", free_ports=True)
     sink_port = _port(settings.sink.host, settings.sink.port, "dashboard", "CALLSCOPE_SINK__PORT", free_ports)
+    grpc_port = settings.ingest.grpc.port
+    if grpc_port is not None:
+        grpc_port = _port(settings.ingest.host, grpc_port, "gRPC port", "CALLSCOPE_INGEST__GRPC__PORT", free_ports)
     with ExitStack() as stack:
         stack.enter_context(_terminate_like_interrupt())
         broker = None
@@ -138,6 +141,8 @@ def running(
             sink__port=str(sink_port),
             log_level=settings.log_level,
         )
+        if grpc_port is not None:
+            environment |= child_environment(ingest__grpc__port=str(grpc_port))
         children: dict[str, subprocess.Popen[bytes]] = {}
         system = System(addresses, children, broker)
         wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
@@ -147,6 +152,8 @@ def running(
             stack.callback(lifetime.stop, children[name], STOP_TIMEOUT_S)
         _await_all(system, settings, chained, len(wanted))
         say(f"Gateway    {addresses.gateway}")
+        if grpc_port is not None:
+            say(f"gRPC       {settings.ingest.host}:{grpc_port}")
         say(f"Dashboard  {addresses.dashboard}")
         yield system
 

@@ -25,6 +25,7 @@ from callscope.streams import NAME, StreamId
 from ingest.audio.framing import AudioFormat
 from ingest.audio.resample import RATE_HZ
 from ingest.protocols.events import Audio, Consented, Ended, Event, Opened, Placed
+from ingest.protocols.explaining import explained, printable
 from ingest.protocols.recorded import RecordedOpus
 
 SOURCE: Final = "websocket"
@@ -32,7 +33,6 @@ HELLO_BYTES: Final = 64 * 1024
 """The longest hello, UTF-8 bytes: 32 metadata entries of the longest kind fit twice."""
 REASON_BYTES: Final = 123
 """The longest reason of a close frame, RFC 6455 section 5.5."""
-_MESSAGE_CHARACTERS: Final = 500
 
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 """A call id or the name of a leg; it has no slash, because a stream id is `<call id>/<leg>`."""
@@ -157,7 +157,7 @@ class WebSocketProtocol:
         try:
             hello = Hello.model_validate_json(message)
         except ValidationError as error:
-            raise BadHello("The hello cannot be served: " + _explained(error)) from error
+            raise BadHello("The hello cannot be served: " + explained(error)) from error
         streams = tuple(StreamId(hello.call_id, leg) for leg in hello.leg_names)
         self._state = _State.AUDIO
         self.resume = hello.resume
@@ -189,7 +189,7 @@ class WebSocketProtocol:
             try:
                 return Placed(At.model_validate_json(message).sample)
             except ValidationError as error:
-                raise BadMessage("The place cannot be taken: " + _explained(error)) from error
+                raise BadMessage("The place cannot be taken: " + explained(error)) from error
         raise BadMessage(
             'A text message came where audio belongs. Only {"type":"end"}, {"type":"consent",...} and '
             '{"type":"at",...} may.'
@@ -199,7 +199,7 @@ class WebSocketProtocol:
         try:
             consent = Consent.model_validate_json(message)
         except ValidationError as error:
-            raise BadMessage("The consent cannot be taken: " + _explained(error)) from error
+            raise BadMessage("The consent cannot be taken: " + explained(error)) from error
         legs = [stream.leg for stream in self._acknowledged]
         if consent.leg is not None and consent.leg not in legs:
             raise BadMessage(f"The consent is about leg {consent.leg!r}; this connection carries {legs}.")
@@ -272,7 +272,7 @@ def error_message(error: IngestError) -> str:
         code=error_code(error),
         close_code=error.close_code,
         retriable=error.retriable,
-        message=_printable(str(error)),
+        message=printable(str(error)),
     )
 
 
@@ -283,20 +283,7 @@ def error_code(error: IngestError) -> str:
 
 def close_reason(text: str) -> str:
     """`text` cut to what a close frame holds, 123 bytes of UTF-8, never inside a character."""
-    return _printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
-
-
-def _printable(text: str) -> str:
-    """One line for a log or a screen: what a client wrote may hold anything."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: _MESSAGE_CHARACTERS + 1])
-    return shown if len(shown) <= _MESSAGE_CHARACTERS else shown[: _MESSAGE_CHARACTERS - 1] + "…"
-
-
-def _explained(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part)[:64] for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
-        for e in error.errors(include_input=False, include_url=False)[:5]
-    )
+    return printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
 
 
 def _json(**fields: object) -> str:
