@@ -254,9 +254,12 @@ class Peer:
             if not receiver.waiting and not receiver.is_over:
                 receiver.wake.clear()
                 due_s = core.due_s
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if due_s is None else max(0.0, due_s - monotonic())):
-                        await receiver.wake.wait()
+                if due_s is None:
+                    await receiver.wake.wait()
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(max(0.0, due_s - monotonic())):
+                            await receiver.wake.wait()
             if is_first and receiver.first_s is not None:
                 is_first = False
                 late_s = receiver.first_s - min(r.first_s for r in self._receivers if r.first_s is not None)

@@ -56,7 +56,9 @@ def through_opus(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
         frame = AudioFrame.from_ndarray(chunk, format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48_000, at, Fraction(1, 48_000)
         for packet in encoder.encode(frame)[0]:
-            heard += [one.to_ndarray().reshape(-1, 2) for one in decoder.decode(JitterFrame(packet, at))]
+            for one in decoder.decode(JitterFrame(packet, at)):
+                assert isinstance(one, AudioFrame)
+                heard.append(one.to_ndarray().reshape(-1, 2))
     return canonical(np.concatenate(heard).mean(axis=1).astype(np.int16))
 
 
