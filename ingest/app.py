@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import uvloop
+
 from callscope import config, kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.config import Ingest, Settings
@@ -125,7 +127,7 @@ def main() -> int:
         logging.getLogger("websockets").setLevel(logging.ERROR)  # streams are logged by us; connections are not news
         check_exposure(settings.ingest, Access(settings.access))
         kafka.ensure_topics(settings)
-        return 1 if asyncio.run(_run_until_signal(settings)) else 0
+        return 1 if uvloop.run(_run_until_signal(settings)) else 0
     except CallscopeError as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 1

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
+import uvloop
+
 from callscope import kafka, telemetry
 from callscope.access import Access
 from callscope.clock import wall_ns
@@ -78,7 +80,7 @@ def main(settings: Settings) -> None:
         CallscopeError: it cannot run; `str(error)` says why and what to do.
     """
     telemetry.configure_logging(settings.log_level)
-    asyncio.run(_run_until_signal(settings))
+    uvloop.run(_run_until_signal(settings))
 
 
 async def _run_until_signal(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -228,7 +229,7 @@ def main() -> None:
         sys.stdout.flush()
 
     try:
-        seen = asyncio.run(generate(orders, tell))
+        seen = uvloop.run(generate(orders, tell))
     except* CallscopeError as errors:
         tell({"failed": str(errors.exceptions[0])})
         sys.exit(1)

@@ -38,7 +38,7 @@ _VERSION = "2.6.0"
 
 OWN_RESAMPLING = Path(__file__).parent / "native" / "spectral_resampling.so"
 """Stands in for the slowest function of openSMILE's library, with the same results; there if there was a compiler
-when this was installed. docs/decisions/0013-spectral-resampling-of-our-own.md."""
+when this was installed. docs/decisions/0018-spectral-resampling-of-our-own.md."""
 
 _SOURCE, _LLD_SINK, _FUNC_SINK = b"extsource", b"lldsink", b"funcsink"
 _SUCCESS = 0
