@@ -4,10 +4,10 @@ UV := .venv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-stages bench-accuracy bench-drift proto fmt
+.PHONY: help setup demo test check bench bench-stages bench-transports bench-accuracy bench-drift proto fmt
 
 help: ## What can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Install uv and everything the lock names into .venv
 
@@ -25,6 +25,9 @@ bench: .venv/.runtime ## Measure latency and CPU under load
 
 bench-stages: setup ## CPU of each stage, per second of audio and stream
 	@$(RUN) python -m bench.stages
+
+bench-transports: setup ## Our transport beside plain Faust, confluent-kafka, quixstreams and Kafka Streams
+	@$(RUN) python -m bench.transports
 
 bench-accuracy: setup ## How well the detectors find speech: make bench-accuracy DATA=folder of labelled WAV files
 	@$(RUN) python -m bench.accuracy "$(DATA)"

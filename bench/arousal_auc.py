@@ -7,56 +7,39 @@ A second argument names another model of which a raised voice should have more: 
 
 import sys
 from collections import defaultdict
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.emodb import ANGER, HAPPINESS, NEUTRAL, SADNESS, utterances
-from processors.stages.baseline import Baseline
+from callscope.evaluation.scores import auc
+from callscope.evaluation.utterances import Utterance, said_of
 from processors.stages.model import SHIPPED, Model
-from processors.stages.named_features import NAMED_FEATURES, voiced_s
 
 HIGH, LOW = ANGER + HAPPINESS, NEUTRAL + SADNESS
-
-
-def auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: how often a positive has the higher score, ties counting half."""
-    above, below = scores[positive][:, None], scores[~positive][None, :]
-    return float((above > below).mean() + 0.5 * (above == below).mean())
 
 
 def main() -> None:
     """Print the AUC of each speaker, and over all."""
     model = Model(SHIPPED / (sys.argv[2] if len(sys.argv) > 2 else "arousal"))
-    speakers: dict[str, list[tuple[str, tuple[float, ...], float]]] = defaultdict(list)
-    for one in utterances(Path(sys.argv[1])):
-        values = [NAMED_FEATURES[name](one.window) for name in model.manifest.input.features]
-        if None in values:
+    found = list(utterances(Path(sys.argv[1])))
+    said = said_of(model, [Utterance(one.name, one.speaker, one.emotion == NEUTRAL, one.window) for one in found])
+    (output,) = [spec.name for spec in model.manifest.outputs]
+    by_speaker: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for one in found:
+        if one.name not in said:
             print(f"{one.name}: no voice found, left out")
-            continue
-        known = tuple(value for value in values if value is not None)
-        speakers[one.speaker].append((one.emotion, known, voiced_s(one.window)))
+        elif one.emotion in HIGH + LOW:
+            by_speaker[one.speaker].append((said[one.name].outputs[output] or 0.0, one.emotion in HIGH))
+    for speaker, judged in by_speaker.items():
+        print(f"speaker {speaker}: {len(judged):4} utterances, AUC {area(judged):.3f}")
+    every = [pair for judged in by_speaker.values() for pair in judged]
+    print(f"all:        {len(every):4} utterances, AUC {area(every):.3f}")
 
-    scores: list[float] = []
-    high: list[bool] = []
-    edges = [0]
-    for spoken in speakers.values():
-        for i, (emotion, values_, _) in enumerate(spoken):
-            baseline = Baseline.empty(len(values_))
-            for k, (other, heard, weight_s) in enumerate(spoken):
-                if other == NEUTRAL and k != i:
-                    baseline = baseline.add(heard, weight_s)
-            rows = (np.array([row], np.float32) for row in (values_, baseline.mean, baseline.deviation))
-            if emotion in HIGH + LOW:
-                scores.append(float(model.run(*rows)[0, 0]))
-                high.append(emotion in HIGH)
-        edges.append(len(scores))
-    s, y = np.array(scores), np.array(high)
-    for speaker, (a, b) in zip(speakers, pairwise(edges), strict=True):
-        print(f"speaker {speaker}: {b - a:4} utterances, AUC {auc(s[a:b], y[a:b]):.3f}")
-    print(f"all:        {len(s):4} utterances, AUC {auc(s, y):.3f}")
+
+def area(judged: list[tuple[float, bool]]) -> float:
+    """The area under the ROC curve of scores and whether they should be high."""
+    return auc(np.array([score for score, _ in judged]), np.array([high for _, high in judged]))
 
 
 if __name__ == "__main__":

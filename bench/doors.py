@@ -28,7 +28,7 @@ from callscope import kafka
 from callscope.broker import EmbeddedBroker
 from callscope.config import child_environment, load
 
-DOORS = ("websocket",)
+DOORS = ("websocket", "audiohook", "grpc", "webex", "webrtc", "webm")
 LISTENING = re.compile(r"gateway listening on (\S+)")
 SETTLE_S = 1.0
 

@@ -82,7 +82,10 @@ def bearer_token(authorization: str | None, target: str) -> str | None:
     if authorization is not None:
         scheme, _, token = authorization.strip().partition(" ")
         return token.strip() if scheme.lower() == "bearer" else None
-    found = parse_qs(urlsplit(target).query, max_num_fields=32).get("token")
+    try:
+        found = parse_qs(urlsplit(target).query, max_num_fields=32).get("token")
+    except ValueError:  # more fields than anybody needs
+        return None
     return found[0] if found else None
 
 

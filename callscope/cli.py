@@ -1,4 +1,4 @@
-"""The command line: `callscope up`, `demo`, `bench`, `send`, `watch`, `simulate`, `topics`, `doctor`."""
+"""The command line: one function a command; heavy modules are imported when their command runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.table import Table
 from callscope import telemetry
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
+from callscope.evaluation.commands import eval_command
+from callscope.exchange.commands import export_command, import_command
 from callscope.simulate import Simulators
 
 console = Console(highlight=False, soft_wrap=True)
@@ -54,6 +56,10 @@ def main() -> None:
 
     Settings come from callscope.toml and from CALLSCOPE_… in the environment; see docs/operations.md.
     """  # noqa: D301  # click reads the \b: keep these lines as they are
+
+
+for command in (export_command, import_command, eval_command):
+    main.add_command(command)
 
 
 @main.command()

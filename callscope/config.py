@@ -7,13 +7,23 @@ Every setting has a default that runs on one machine. Settings come, later ones 
 
 from __future__ import annotations
 
+import base64
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -65,6 +75,93 @@ class Topics(_Section):
 Scope = Literal["publish", "subscribe", "admin"]
 Tenant = Annotated[str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
 """Part of the Kafka keys of all that belongs to it; "" where there is but one."""
+
+
+AudioHookLeg = Annotated[str, StringConstraints(pattern=rf"^({NAME})?$")]
+
+
+class AudioHookKey(_Section):
+    """An API key as it is entered in Genesys Cloud, and whose calls come with it."""
+
+    api_key: SecretStr = Field(min_length=1, max_length=256)
+    client_secret: SecretStr | None = Field(
+        None, description="Base64, as in Genesys Cloud; handshakes then must be signed with it. None: the key is enough"
+    )
+    tenant: Tenant = ""
+
+    @field_validator("client_secret")
+    @classmethod
+    def _is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            try:
+                decoded = base64.b64decode(secret.get_secret_value(), validate=True)
+            except ValueError:
+                raise ValueError("must be Base64") from None
+            if len(decoded) < 16:
+                raise ValueError("must be at least 16 bytes long")
+        return secret
+
+
+class AudioHook(_Section):
+    """Genesys Cloud's AudioHook Monitor."""
+
+    keys: tuple[AudioHookKey, ...] = ()
+    authority: str | None = Field(
+        None, description="the public host[:port] that Genesys Cloud connects to, where a proxy changes the Host header"
+    )
+    external_leg: AudioHookLeg = Field("customer", description='who is outside; "": that channel is not taken')
+    internal_leg: AudioHookLeg = Field("agent", description='who is inside; "": that channel is not taken')
+    refusal_delay_s: float = Field(0.5, ge=0, le=5, description="how long every refused handshake takes, at least")
+    close_timeout_s: float = Field(5.0, gt=0, le=60, description="for the client to close a session it was asked to")
+
+    @property
+    def legs(self) -> dict[Literal["external", "internal"], str]:
+        """What the channels that are taken are called."""
+        legs: dict[Literal["external", "internal"], str] = {}
+        if self.external_leg:
+            legs["external"] = self.external_leg
+        if self.internal_leg:
+            legs["internal"] = self.internal_leg
+        return legs
+
+    @model_validator(mode="after")
+    def _legs_differ(self) -> Self:
+        if self.external_leg == self.internal_leg:
+            raise ValueError("external_leg and internal_leg must differ")
+        return self
+
+
+class Grpc(_Section):
+    """The gateway's gRPC port, on the gateway's host: `VoiceAnalysis` and Webex's media forking."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0 picks a free one")
+    queue_results: int = Field(2_000, ge=10, description="per call; then the oldest interim results go")
+    results_timeout_s: float = Field(
+        10.0, gt=0, description="after the last audio: no result came for so long, though not all have come"
+    )
+
+
+class Webex(_Section):
+    """Webex Contact Center's media forking: whose tokens are good. Without an address any of ours are."""
+
+    datasource_url: str = Field(
+        "", description="address the data source was registered with; then its tokens are asked"
+    )
+    schema_uuid: str = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
+    issuers: tuple[str, ...] = Field(
+        (
+            "https://idbroker.webex.com/idb",
+            "https://idbroker-eu.webex.com/idb",
+            "https://idbroker-b-us.webex.com/idb",
+            "https://idbroker-ca.webex.com/idb",
+        ),
+        description="who may have signed a token; keys are fetched from nowhere else",
+    )
+    tenant: Tenant = ""
+    organisations: tuple[str, ...] = Field((), description="customer_org_id of those served; none named: all")
+    reconnect_s: float = Field(
+        30.0, ge=0, description="a conversation whose connection broke waits so long for another"
+    )
 
 
 class AccessToken(_Section):
@@ -134,7 +231,7 @@ class Limits(_Section):
     connections_per_address: int = Field(200, ge=1)
     connections_per_tenant: int | None = Field(None, ge=1)
     streams_per_tenant: int | None = Field(None, ge=1)
-    messages_per_s: float = Field(2_000.0, gt=0, description="of one connection")
+    messages_per_s: float = Field(5_000.0, gt=0, description="of one connection")
     bytes_per_s: float = Field(64e6, gt=0, description="of one connection")
     tenant_bytes_per_s: float | None = Field(None, gt=0)
 
@@ -174,11 +271,27 @@ class Twilio(_Section):
         return self
 
 
+class WebRtc(_Section):
+    """WebRTC: offers over HTTP at a port of its own, sound over UDP."""
+
+    port: int | None = Field(None, ge=0, le=65_535, description="None: off; 0: any free one")
+    jitter_ms: int = Field(60, ge=0, le=1_000, description="packets behind a hole wait so long for what is missing")
+    max_peers: int = Field(100, ge=1)
+    connect_timeout_s: float = Field(15.0, gt=0, description="from the answer to the first secure packet")
+    addresses: tuple[str, ...] = Field(
+        (), description="of this machine, for the sound; none: loopback if the gateway listens there, else all"
+    )
+    ice_servers: tuple[str, ...] = Field((), description='one STUN and one TURN server: "turn:turn.example.com:3478"')
+    turn_username: str = ""
+    turn_credential: SecretStr = SecretStr("")
+
+
 class Ingest(_Section):
     """The gateway."""
 
     host: str = "127.0.0.1"
     port: int = Field(7070, ge=0, le=65_535)
+    audiosocket_port: int | None = Field(None, ge=0, le=65_535, description="Asterisk's AudioSocket; None: not served")
     max_streams: int = Field(500, ge=1)
     max_message_bytes: int = Field(1 << 20, ge=1_024)
     hello_timeout_s: float = Field(10.0, gt=0)
@@ -196,6 +309,10 @@ class Ingest(_Section):
     tls: Tls = Tls()
     limits: Limits = Limits()
     twilio: Twilio = Twilio()
+    audiohook: AudioHook = AudioHook()
+    grpc: Grpc = Grpc()
+    webex: Webex = Webex()
+    webrtc: WebRtc = WebRtc()
 
 
 DetectorName = Literal["silero", "webrtc", "energy"]
@@ -270,6 +387,13 @@ class Processors(_Section):
     infer: Infer = Infer()
 
 
+class Microphone(_Section):
+    """Where the page "Try your microphone" sends to, as browsers see it; an empty one is not offered."""
+
+    stream: str = Field("", pattern=r"^(wss?://[^\s;,'\"]+)?$", description="ws://127.0.0.1:7070/v1/stream")
+    webrtc: str = Field("", pattern=r"^(https?://[^\s;,'\"]+)?$", description="http://127.0.0.1:7072/v1/webrtc")
+
+
 class Sink(_Section):
     """The results' WebSocket server and the dashboard."""
 
@@ -279,6 +403,7 @@ class Sink(_Section):
     origins: tuple[str, ...] = Field((), description="further addresses browsers may come by: https://host[:port]")
     max_subscribers: int = Field(200, ge=1)
     tls: Tls = Tls()
+    microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
 
 

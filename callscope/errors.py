@@ -17,18 +17,30 @@
     ├── IngestError                 something a client sent, with the close code it gets
     │   ├── BadHello                4400
     │   ├── Unauthorized            4401, HTTP 401
+    │   │   ├── BadSignature        a signed request that is not signed well
+    │   │   └── NonceCacheFull      (retriable) more signed requests than can be told apart from repeated ones
     │   ├── Forbidden               4403, HTTP 403
     │   ├── BadAudio                4415
     │   ├── BadMessage              1003
+    │   ├── BadOffer                4400, over HTTP 400: a WebRTC offer that cannot be answered
     │   ├── StreamExists            4409
     │   ├── UnknownSession          4410
     │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
+    │   ├── TooManyMessages         1008
     │   ├── TimedOut                4408
+    │   ├── SourceFailed            4424, the source itself reported that it failed
+    │   ├── TooSlow                 1013, a client that does not read its results
+    │   ├── ResultsLate             1011, all audio is safe, but its results did not all come
+    │   ├── GatewayStopping         1001 (retriable)
+    │   ├── KeysUnavailable         1013 (retriable) the keys that a token must be checked with cannot be had
+    │   ├── Replaced                4409, the same conversation came over another connection
     │   └── NotPublished            1013 (retriable) Kafka does not take the audio now
     ├── SubscribeError              4400, a subscriber's request that cannot be served
     ├── ModelError                  a model folder that cannot be used, with the reason
-    └── FeatureEngineError          the feature engine cannot run here
+    ├── FeatureEngineError          the feature engine cannot run here
+    ├── BadExport                   a folder that is no export, or cannot be written or brought back
+    └── BadEvaluation               labels or settings that a run cannot be scored by
 """
 
 from typing import ClassVar
@@ -110,6 +122,16 @@ class Unauthorized(IngestError):
     close_code = 4401
 
 
+class BadSignature(Unauthorized):
+    """A request whose signature is missing, malformed, too old, used before, or not good."""
+
+
+class NonceCacheFull(Unauthorized):
+    """So many signed requests came that a repeated one could not be told from a new one."""
+
+    retriable = True
+
+
 class Forbidden(IngestError):
     """The token is good, but not for this."""
 
@@ -126,6 +148,12 @@ class BadMessage(IngestError):
     """A text message where audio belongs, or the other way round."""
 
     close_code = 1003
+
+
+class BadOffer(IngestError):
+    """A WebRTC offer, its address or a fragment of it that cannot be answered."""
+
+    close_code = 4400
 
 
 class StreamExists(IngestError):
@@ -152,10 +180,54 @@ class TooManyStreams(IngestError):
     close_code = 1008
 
 
+class TooManyMessages(IngestError):
+    """Messages other than audio come faster than a client of the protocol has reason to send them."""
+
+    close_code = 1008
+
+
 class TimedOut(IngestError):
     """Nothing came from the client for too long, or it does not read what it is sent."""
 
     close_code = 4408
+
+
+class SourceFailed(IngestError):
+    """The source reported an error of its own, and sends nothing more."""
+
+    close_code = 4424
+
+
+class TooSlow(IngestError):
+    """A client reads its results so much slower than they come that final ones would be lost."""
+
+    close_code = 1013
+
+
+class ResultsLate(IngestError):
+    """All audio is safe in Kafka, but the last results of it did not come in time."""
+
+    close_code = 1011
+
+
+class GatewayStopping(IngestError):
+    """The gateway shuts down; what had come was published."""
+
+    close_code = 1001
+    retriable = True
+
+
+class KeysUnavailable(IngestError):
+    """Whether a token is good cannot be told now, because its issuer's keys cannot be fetched."""
+
+    close_code = 1013
+    retriable = True
+
+
+class Replaced(IngestError):
+    """The source came back over another connection, which goes on with its streams."""
+
+    close_code = 4409
 
 
 class NotPublished(IngestError):
@@ -177,3 +249,11 @@ class ModelError(CallscopeError):
 
 class FeatureEngineError(CallscopeError):
     """The feature engine cannot run here, or failed on a stream."""
+
+
+class BadExport(CallscopeError):
+    """A folder that is no export, or cannot be written or brought back."""
+
+
+class BadEvaluation(CallscopeError):
+    """Labels, settings or a run that cannot be scored."""

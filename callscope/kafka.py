@@ -135,6 +135,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeou
                 "Are enough of its brokers up?"
             )
         time.sleep(0.05)
+        admin.list_topics(timeout=timeout_s)  # or it goes on saying what it knew of them when they were new
 
 
 def _led(admin: AdminClient, partitions: list[TopicPartition]) -> bool:

@@ -26,6 +26,7 @@ from callscope.errors import CallscopeError, ConfigError
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+WEBRTC_PORT = 7072
 STAGES = ("detect", "extract", "infer")
 
 Say = Callable[[str], None]
@@ -41,6 +42,7 @@ class Addresses:
 
     kafka: str
     gateway: str
+    webrtc: str
     results: str
     dashboard: str
 
@@ -105,7 +107,12 @@ def running(
         CallscopeError: something cannot start; everything started before has been ended again.
     """
     ingest_port = _port(settings.ingest.host, settings.ingest.port, "gateway", "CALLSCOPE_INGEST__PORT", free_ports)
+    # Not asked for by name, WebRTC gets its usual port, or any; it costs next to nothing until somebody makes an offer.
+    webrtc_port = _port(settings.ingest.host, settings.ingest.webrtc.port or WEBRTC_PORT, "WebRTC", "", free_ports=True)
     sink_port = _port(settings.sink.host, settings.sink.port, "dashboard", "CALLSCOPE_SINK__PORT", free_ports)
+    grpc_port = settings.ingest.grpc.port
+    if grpc_port is not None:
+        grpc_port = _port(settings.ingest.host, grpc_port, "gRPC port", "CALLSCOPE_INGEST__GRPC__PORT", free_ports)
     with ExitStack() as stack:
         stack.enter_context(_terminate_like_interrupt())
         broker = None
@@ -121,15 +128,21 @@ def running(
         addresses = Addresses(
             kafka=str(settings.kafka),
             gateway=f"ws{secure_gateway}://{settings.ingest.host}:{ingest_port}/v1/stream",
+            webrtc=f"http{secure_gateway}://{settings.ingest.host}:{webrtc_port}/v1/webrtc",
             results=f"ws{secure}://{settings.sink.host}:{sink_port}/v1/results",
             dashboard=f"http{secure}://{settings.sink.host}:{sink_port}/",
         )
         environment = child_environment(
             kafka=addresses.kafka,
             ingest__port=str(ingest_port),
+            ingest__webrtc__port=str(webrtc_port),
+            sink__microphone__stream=settings.sink.microphone.stream or addresses.gateway,
+            sink__microphone__webrtc=settings.sink.microphone.webrtc or addresses.webrtc,
             sink__port=str(sink_port),
             log_level=settings.log_level,
         )
+        if grpc_port is not None:
+            environment |= child_environment(ingest__grpc__port=str(grpc_port))
         children: dict[str, subprocess.Popen[bytes]] = {}
         system = System(addresses, children, broker)
         wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
@@ -139,6 +152,8 @@ def running(
             stack.callback(lifetime.stop, children[name], STOP_TIMEOUT_S)
         _await_all(system, settings, chained, len(wanted))
         say(f"Gateway    {addresses.gateway}")
+        if grpc_port is not None:
+            say(f"gRPC       {settings.ingest.host}:{grpc_port}")
         say(f"Dashboard  {addresses.dashboard}")
         yield system
 

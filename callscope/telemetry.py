@@ -28,6 +28,14 @@ def configure_logging(level: str) -> None:
 
 # ── all programs ────────────────────────────────────────────────────────────────────────────────────────────────
 
+_kafka = logging.getLogger("callscope.kafka")
+
+
+def consumer_error(reason: str) -> None:
+    """Kafka reported trouble that the client which follows topics mends by itself."""
+    _kafka.warning("kafka: %s", reason)
+
+
 _security = logging.getLogger("callscope.security")
 
 
@@ -73,10 +81,29 @@ _late_chunks = Counter(
 _unheeded_messages = Counter(
     "callscope_ingest_unheeded_messages_total", "Messages of a protocol that need no action", ["source"]
 )
+_probes = Counter("callscope_ingest_probes_total", "Sessions that only tried the connection", ["source"])
+_client_errors = Counter(
+    "callscope_ingest_client_errors_total", "Errors that clients met on their side and told us", ["source", "code"]
+)
+_results_dropped = Counter(
+    "callscope_ingest_results_dropped_total", "Interim results that gRPC clients which read slowly did not get"
+)
+_results_unreadable = Counter(
+    "callscope_ingest_results_unreadable_total", "Results for gRPC clients that could not be read", ["topic"]
+)
+_shed_bytes = Counter("callscope_ingest_shed_bytes_total", "Audio discarded because Kafka did not keep up", ["source"])
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
 _kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
+
+
+_webrtc_peers = Gauge("callscope_webrtc_peers", "WebRTC peers, connected or connecting")
+_webrtc_packets = Counter(
+    "callscope_webrtc_packets_total",
+    "RTP packets by what became of them: taken, late (or twice), malformed, stray (of another source), shed (no room)",
+    ["fate"],
+)
 
 
 def gateway_listening(url: str) -> None:
@@ -153,6 +180,61 @@ def media_stream_ended(source: str, call_id: str, late: int, unheeded: int, unse
         _ingest.warning("%s stream of %s: %d chunks came too late, %d messages never", source, call_id, late, unseen)
 
 
+def ingest_probe(source: str, peer: str) -> None:
+    """A client tried the connection; nothing came of it."""
+    _probes.labels(source).inc()
+    _ingest.info("connection probe from %s (%s)", peer, source)
+
+
+def ingest_client_error(source: str, peer: str, code: int, message: str) -> None:
+    """A client met an error on its side and told us."""
+    _client_errors.labels(source, str(code)).inc()
+    _ingest.warning("client at %s (%s) reports error %d: %s", peer, source, code, message)
+
+
+def ingest_reconnected(stream: str, seconds: float) -> None:
+    """A source came back on another connection, after so long."""
+    _ingest.info("stream goes on over another connection: %s after %.2f s", stream, seconds)
+
+
+def ingest_call_refused(status: str, peer: str, reason: str) -> None:
+    """A gRPC call ended with a status other than OK; counted beside the close codes."""
+    _ingest_errors.labels(status).inc()
+    _ingest.warning("gRPC call from %s ended with %s: %s", peer, status, reason)
+
+
+def ingest_call_failed(peer: str, error: BaseException) -> None:
+    """A fault of our own ended a gRPC call."""
+    _ingest_errors.labels("INTERNAL").inc()
+    _ingest.error("gRPC call from %s failed", peer, exc_info=error)
+
+
+def ingest_results_dropped(count: int) -> None:
+    """Interim results gave way in the full queue of a gRPC call."""
+    _results_dropped.inc(count)
+
+
+def ingest_result_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
+    """A result for a gRPC call was skipped."""
+    _results_unreadable.labels(topic).inc()
+    _ingest.error("result skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def ingest_results_unread(error: BaseException) -> None:
+    """The result topics are not read any more: gRPC calls get no results until the gateway is started anew."""
+    _ingest.error("results for gRPC calls are not read any more", exc_info=error)
+
+
+def ingest_keys_not_fetched(issuer: str, reason: str) -> None:
+    """The keys of an issuer of tokens could not be had."""
+    _ingest.warning("keys of %s cannot be fetched: %s", issuer, reason)
+
+
+def ingest_audio_shed(source: str, size: int) -> None:
+    """A piece of a source that cannot be slowed down was discarded, because Kafka does not keep up."""
+    _shed_bytes.labels(source).inc(size)
+
+
 def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:
     """Kafka did not take a record, after the producer's own retries."""
     _delivery_failures.labels(topic).inc()
@@ -172,6 +254,21 @@ def ingest_queue(records: int) -> None:
 def ingest_kafka_trouble() -> None:
     """The Kafka client met an error that belongs to no record, such as a lost connection; it logs that, and goes on."""
     _kafka_trouble.inc()
+
+
+def webrtc_peers(count: int) -> None:
+    """How many WebRTC peers there are."""
+    _webrtc_peers.set(count)
+
+
+def webrtc_connected(peer: str, after_s: float) -> None:
+    """A peer's first secure packet has come."""
+    _ingest.info("WebRTC peer %s connected after %.2f s", peer, after_s)
+
+
+def webrtc_packets(fate: str, count: int) -> None:
+    """RTP packets have come; `fate` is one of those the metric names."""
+    _webrtc_packets.labels(fate).inc(count)
 
 
 # ── processors ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,6 +324,11 @@ def consent_noted(call_id: str, leg: str, allowed: bool) -> None:
     """A speaker allowed or refused analysis."""
     _consents.labels(str(allowed).lower()).inc()
     _processors.info("analysis %s from now on: %s", "allowed" if allowed else "refused", f"{call_id}/{leg or '*'}")
+
+
+def worker_kafka_trouble(reason: str) -> None:
+    """The client that reads records met trouble, which it mends by itself."""
+    _processors.warning("reading records: %s", reason)
 
 
 def worker_starting(wiring: str) -> None:
@@ -314,11 +416,6 @@ def record_unreadable(topic: str, partition: int, offset: int, reason: str) -> N
     """A record was skipped."""
     _sink_unreadable.labels(topic).inc()
     _sinks.error("record skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
-
-
-def consumer_error(reason: str) -> None:
-    """Kafka reported trouble that the client mends by itself."""
-    _sinks.warning("kafka: %s", reason)
 
 
 def running_calls(count: int) -> None:

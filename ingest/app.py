@@ -13,7 +13,7 @@ from callscope import config, kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
-from ingest.gateways import websocket
+from ingest.gateways import audiosocket, grpc_port, webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
 from ingest.gateways.origins import is_loopback
 from ingest.gateways.routes import ROUTES
@@ -22,6 +22,9 @@ from ingest.publisher import KafkaPublisher
 
 LISTENERS: Final[tuple[Callable[[Gate], Awaitable[Listener | None]], ...]] = (
     lambda gate: websocket.listen(gate, ROUTES),
+    audiosocket.listen,
+    grpc_port.listen,
+    webrtc.listen,
 )
 """The ports, one line each, the one to tell people of first; None where the settings turn it off."""
 

@@ -15,6 +15,7 @@ from callscope.access import Grant
 from callscope.clock import monotonic
 from callscope.errors import BadAudio, BadHello, NotPublished, StreamExists, TooManyFromOne, TooManyStreams
 from callscope.streams import StreamId, is_name, tenant_and_call_id, topic_call_id
+from ingest.audio import opus
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
 from ingest.delivery import Delivery
@@ -82,6 +83,8 @@ class Intake:
             TooManyFromOne: the tenant's limit is reached.
             NotPublished: Kafka did not take the events.
         """
+        if opened.audio_format.encoding == "opus":
+            await asyncio.to_thread(opus.load)  # the first time it takes a while, and other streams go on
         for name in (opened.call_id, *(stream.leg for stream in opened.streams)):
             if not is_name(name):
                 raise BadHello(

@@ -63,7 +63,7 @@ def faust_app(settings: Settings, name: str) -> faust.App:
         settings: the settings in force; `settings.kafka` names the cluster.
         name: its consumer group is `<processors.group>-<name>`.
     """
-    return faust.App(
+    app = faust.App(
         f"{settings.processors.group}-{name}",
         broker=[f"callscope://{server}" for server in (settings.kafka or "").split(",")],
         broker_credentials=credentials(settings),
@@ -78,6 +78,8 @@ def faust_app(settings: Settings, name: str) -> faust.App:
         web_enabled=False,
         autodiscover=False,
     )
+    app.transport.client_options = kafka.client_options(settings)
+    return app
 
 
 def build_app(

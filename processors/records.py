@@ -247,6 +247,19 @@ class Insight:
 
 
 @dataclass(frozen=True, slots=True)
+class InsightsEnd:
+    """A stream has ended, and every model has said what it had to say of it.
+
+    Attributes:
+        stream: the leg.
+        at: media time of the end, samples.
+    """
+
+    stream: StreamId
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Consent:
     """A speaker allowed or refused analysis, from a moment of media time on.
 
@@ -267,7 +280,7 @@ class Consent:
     written_ms: int = 0
 
 
-Record: TypeAlias = AudioFrame | VoiceActivity | SpeechFrame | FeatureWindow | Insight
+Record: TypeAlias = AudioFrame | VoiceActivity | SpeechFrame | FeatureWindow | Insight | InsightsEnd
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from processors.records import (
     Envelope,
     FeatureWindow,
     Insight,
+    InsightsEnd,
     Ledger,
     Pcm,
     SpeechFrame,
@@ -37,6 +38,8 @@ from processors.stages.infer import Infer
 from processors.wire import LLD_COLUMNS
 
 T = TypeVar("T")
+
+_HALF_ENDED_STREAMS = 10_000
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
@@ -202,6 +205,8 @@ def no_consents() -> Sequence[Consent]:
 class InferStreams:
     """Feature windows (and, for models that listen, speech frames) in; insights out. Those of a batch go together.
 
+    A stream's last record says that it has ended: where models listen, when both its windows and its speech have.
+
     Args:
         infer: the models, the policy, the consents and the streams' baselines.
         clock: for the ledger.
@@ -214,6 +219,7 @@ class InferStreams:
         self._fresh_consents = consents
         self._streams: set[StreamId] = set()
         self._listened: set[StreamId] = set()
+        self._half_ended: dict[StreamId, None] = {}
         self._counted: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
@@ -232,6 +238,7 @@ class InferStreams:
         windows: list[tuple[FeatureWindow, Ledger]] = []
         frames: list[tuple[SpeechFrame, Ledger]] = []
         results: list[Envelope] = []
+        ends: list[Envelope] = []
         for envelope in envelopes:
             record = envelope.record
             if isinstance(record, SpeechFrame):
@@ -239,6 +246,8 @@ class InferStreams:
                     results += self._run(self._infer.hear, frames)
                     frames = []
                     self._forget_audio(record.stream)
+                    if self.listens:
+                        ends += self._end(envelope, record)
                 elif self.listens:
                     self._listened.add(record.stream)
                     frames.append((record, envelope.ledger))
@@ -248,13 +257,14 @@ class InferStreams:
                 results += self._run(self._infer.step_many, windows)
                 windows = []
                 self._forget(record.stream)
+                ends += self._end(envelope, record)
             else:
                 self._streams.add(record.stream)
                 windows.append((record, envelope.ledger))
         results += self._run(self._infer.step_many, windows)
         results += self._run(self._infer.hear, frames)
         self._count_withheld()
-        return results
+        return results + ends
 
     def _run(
         self, judge: Callable[[Sequence[T]], list[list[Insight]]], waiting: Sequence[tuple[T, Ledger]]
@@ -268,6 +278,15 @@ class InferStreams:
             for (_, ledger), insights in zip(waiting, insights_by_record, strict=True)
             for insight in insights
         ]
+
+    def _end(self, envelope: Envelope, record: FeatureWindow | SpeechFrame) -> list[Envelope]:
+        if self.listens and self._half_ended.pop(record.stream, self) is self:
+            self._half_ended[record.stream] = None
+            while len(self._half_ended) > _HALF_ENDED_STREAMS:  # their other half went to another worker
+                self._half_ended.pop(next(iter(self._half_ended)))
+            return []
+        ledger = replace(envelope.ledger, inferred_ns=self._clock())
+        return [Envelope(InsightsEnd(record.stream, record.start), ledger)]
 
     def _count_withheld(self) -> None:
         for (model, because), count in (self._infer.withheld - self._counted).items():

@@ -1,9 +1,11 @@
 """Faust on record batches: one event per topic and fetch, carrying all of that fetch's records, partition by partition.
 
 Faust hands every single record through a queue, an event and an interval tree; at thousands of 20 ms frames a second
-that is most of its cost. This transport keeps Faust's consumer group, rebalancing, flow control and agents, and makes
-four changes:
+that is most of its cost. This transport keeps Faust's consumer group, rebalancing, commits and agents, and makes these
+changes:
 
+- records are read by librdkafka (`processors.record_reader`), from where Faust says; aiokafka is the member of the group
+  that commits, and fetches nothing;
 - what a fetch brought of a topic becomes one message whose value is a `Fetch`, with a `Batch` for each partition, so
   that an agent works on all its streams together;
 - what may be committed of a partition is read off its batches in the order of their delivery: up to the first one that
@@ -17,12 +19,12 @@ Registered in the entry-point group `faust.transports`; a broker URL `callscope:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.structs import TopicPartition
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -30,11 +32,8 @@ from faust.types.tuples import ConsumerMessage, Message
 from mode.utils.futures import notify
 
 from callscope.clock import monotonic
+from processors.record_reader import Polled, RecordReader
 
-MORE_THAN_COMES = 1 << 24
-"""Bytes that no fetch of some milliseconds finds, so that the broker holds it to the end of its wait."""
-RATE_OVER_S = 0.5
-"""Over which span the rate of records is taken."""
 FLOW_CHECK_S = 0.2
 """How long a rebalance may go unnoticed while agents work."""
 HAND_OVER_TIMEOUT_S = 5.0
@@ -46,21 +45,14 @@ computed again by the next worker."""
 class Fetching:
     """How a worker asks for records.
 
-    A fetch that is answered as soon as there is a record is *unpaced*; one that the broker holds for `max_wait_ms`
-    whatever comes is *paced*: it takes each record up to that long, and costs broker and worker a third. So fetches are
-    unpaced while little comes and paced when much does.
-
     Attributes:
         max_wait_ms: how long the broker holds a fetch for which it has too little.
-        paced_from: records a second from which on fetches are paced; 0: always; infinite: never.
+        min_bytes: what is enough. 1 answers at once, with few records at a time; more than comes in `max_wait_ms` paces
+            the fetches: they cost broker and worker less, and every record up to `max_wait_ms`.
     """
 
     max_wait_ms: int = 10
-    paced_from: float = 400.0
-
-    def min_bytes(self, records_per_s: float) -> int:
-        """What is enough for the broker to answer, at a rate of records: any, or more than will come."""
-        return MORE_THAN_COMES if records_per_s >= self.paced_from else 1
+    min_bytes: int = 1 << 24
 
 
 @dataclass(eq=False, slots=True)
@@ -69,18 +61,18 @@ class Batch:
 
     Attributes:
         tp: topic and partition.
-        records: aiokafka's consumer records in offset order, at least one.
+        records: in offset order, at least one.
         undelivered: results of these records which Kafka has not acknowledged yet.
     """
 
     tp: TP
-    records: list[Any]
+    records: list[Polled]
     undelivered: int = field(default=0)
 
     @property
     def last_offset(self) -> int:
         """Offset of the newest record."""
-        return int(self.records[-1].offset)
+        return self.records[-1].offset
 
 
 @dataclass(eq=False, slots=True)
@@ -111,27 +103,19 @@ class RecordBatches(Schema):  # type: ignore[misc]  # faust has no types
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
-    """Faust's consumer thread with short fetches.
+    """Faust's consumer thread: a member of the group that commits, and reads nothing."""
 
-    aiokafka has one fetch under way per broker, for those partitions of which it holds no records. Held by the broker
-    for the 1.5 s that Faust asks for, a fetch of quiet partitions keeps the busy ones waiting.
-    """
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Faust's own, after telling aiokafka not to fetch any of them."""
+        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
 
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = transport.fetching.max_wait_ms
-        consumer._fetch_min_bytes = transport.fetching.min_bytes(0.0)
-        return consumer
-
-    def enough(self, min_bytes: int) -> None:
-        """From the next fetch on, so many bytes are enough for the broker to answer."""
-        consumer = self._consumer
-        if consumer is not None and consumer._fetcher is not None:
-            consumer._fetcher._fetch_min_bytes = min_bytes
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watchdog looks at fetches that aiokafka does not make here."""
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
-    """Faust's consumer, delivering batches and committing by their order of delivery."""
+    """Faust's consumer, reading with librdkafka, delivering fetches and committing by their order of delivery."""
 
     _delivered: dict[TP, deque[tuple[Message, Batch]]]
     """What agents were given of each partition and is not committed, oldest first."""
@@ -139,9 +123,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
-        self._progress = asyncio.Event()
-        self._records = 0
-        self._counting_since = monotonic()
+        self._reader: RecordReader | None = None
+        self._followed: frozenset[TP] = frozenset()
+        """What the reader follows; empty: it is to be told anew, from `_read_offset` on."""
+
+    async def on_stop(self) -> None:
+        """End the reader with the rest."""
+        if self._reader is not None:
+            self._reader.close()
+        await super().on_stop()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -151,25 +141,54 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  # Faust's signature
     ) -> Mapping[TP, list[Fetch]]:
-        if not await self._caught_up():
+        if not active_partitions or not await self._caught_up():
             return {}
-        fetched = await super()._getmany(active_partitions, timeout)
-        self._pace(sum(map(len, fetched.values())))
+        reader = self._following(frozenset(active_partitions))
+        found = await reader.ready(timeout)
         fetches: dict[str, dict[int, Batch]] = {}
-        for tp, records in fetched.items():
-            read = self._read_offset[tp]
-            fresh = [record for record in records if read is None or record.offset >= read]
-            if fresh:
-                fetches.setdefault(tp.topic, {})[tp.partition] = Batch(tp, fresh)
+        for tp, records in found.items():
+            fetches.setdefault(tp.topic, {})[tp.partition] = Batch(tp, records)
         return {next(iter(batches.values())).tp: [Fetch(batches)] for batches in fetches.values()}
 
-    def _pace(self, records: int) -> None:
-        """Pace the fetches, or not, by what has come lately."""
-        self._records += records
-        span_s = monotonic() - self._counting_since
-        if span_s >= RATE_OVER_S:
-            self._thread.enough(self.transport.fetching.min_bytes(self._records / span_s))
-            self._records, self._counting_since = 0, monotonic()
+    def _following(self, partitions: frozenset[TP]) -> RecordReader:
+        """The reader, told to follow these; it begins where `_read_offset` says, or goes on where it was."""
+        if self._reader is None:
+            transport = self.transport
+            fetching = transport.fetching
+            self._reader = RecordReader(transport.reader_options(), fetching.max_wait_ms, fetching.min_bytes, self.loop)
+        if partitions != self._followed:
+            self._followed = partitions
+            self._reader.follow({tp: self._next_offset(tp) for tp in partitions})
+        return self._reader
+
+    def _next_offset(self, tp: TP) -> int | None:
+        """Behind what agents were given last, or what is committed; None: the beginning."""
+        given = self._delivered.get(tp)
+        if given:
+            return given[-1][1].last_offset + 1
+        offset = self._read_offset[tp]
+        return None if offset is None else int(offset)
+
+    async def perform_seek(self) -> None:
+        """Begin again at what is committed."""
+        await super().perform_seek()
+        self._delivered.clear()
+        self._followed = frozenset()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand over what comes. Faust's own makes four tasks a message to give up waiting when a rebalance begins.
+
+        Nothing waits here: queues have room (`_caught_up`), and flow is stopped by this same event loop, so that
+        nothing comes between `getmany`'s look at it and the queue.
+        """
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                async for _, message in self.getmany(timeout=1.0):
+                    await self.callback(message)
+                await asyncio.sleep(0)
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.transport.app.should_stop:
+                raise
 
     async def _caught_up(self) -> bool:
         """Wait until the agents have finished what they were given; False where a rebalance comes in between.
@@ -179,9 +198,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         partition after the other, and when it has stopped all of them, sleeps a second.
         """
         while self.flow_active and any(not message.acked for given in self._delivered.values() for message, _ in given):
-            self._progress.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), timeout=FLOW_CHECK_S)
+            # What Faust notifies of every message that an agent has finished. `ack` below is not called where Faust
+            # runs its compiled stream iterator, which writes into the consumer by itself.
+            self._waiting_for_ack = self.loop.create_future()
+            await asyncio.wait([self._waiting_for_ack], timeout=FLOW_CHECK_S)
         return bool(self.flow_active)
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -197,8 +217,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             tp.topic,
             tp.partition,
             first.last_offset,
-            newest.timestamp / 1000.0,
-            newest.timestamp_type,
+            newest.timestamp_ms / 1000.0,
+            0,
             (),
             None,
             record,
@@ -210,7 +230,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         )
         for batch in record.batches.values():
             self._delivered[batch.tp].append((message, batch))
-            self._read_offset[batch.tp] = batch.last_offset  # Faust itself notes that of the message's partition only
+            self._read_offset[batch.tp] = batch.last_offset + 1
         return message
 
     def ack(self, message: Message) -> bool:
@@ -219,7 +239,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             return False
         message.acked = True
         self._unacked_messages.discard(message)
-        self._progress.set()
         self._n_acked += 1
         notify(self._waiting_for_ack)
         return True
@@ -227,6 +246,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def _new_offset(self, tp: TP) -> int | None:
         given = self._delivered[tp]
         offset = None
+        self._acked[tp].clear()  # Faust's own list, which only grows where nobody reads it
+        self._acked_index[tp].clear()
         while given and given[0][0].acked and given[0][1].undelivered == 0:
             offset = given.popleft()[1].last_offset + 1
         return offset
@@ -254,6 +275,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._delivered.pop(tp, None)
+        self._followed = frozenset()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start afresh: reading begins again at the committed offset."""
@@ -267,7 +289,15 @@ class Transport(driver.Transport):  # type: ignore[misc]  # faust has no types
 
     Attributes:
         fetching: how its consumer fetches; set `app.transport.fetching` before the app is started.
+        client_options: librdkafka's options for reaching the cluster, if the broker's address is not enough.
     """
 
     Consumer = Consumer
     fetching = Fetching()
+    client_options: Mapping[str, Any] | None = None
+
+    def reader_options(self) -> Mapping[str, Any]:
+        """How the reader reaches the cluster."""
+        if self.client_options is not None:
+            return self.client_options
+        return {"bootstrap.servers": ",".join(driver.server_list(self.url, self.default_port))}

@@ -18,6 +18,7 @@ from processors.records import (
     Envelope,
     FeatureWindow,
     Insight,
+    InsightsEnd,
     Ledger,
     Output,
     Record,
@@ -274,7 +275,13 @@ def _insight_to(record: Insight) -> insight_pb2.Insight:
     )
 
 
-def _insight_from(message: insight_pb2.Insight) -> Insight:
+def _insights_end_to(record: InsightsEnd) -> insight_pb2.Insight:
+    return insight_pb2.Insight(call_id=record.stream.call_id, leg=record.stream.leg, start=record.at, stream_ended=True)
+
+
+def _insight_from(message: insight_pb2.Insight) -> Insight | InsightsEnd:
+    if message.stream_ended:
+        return InsightsEnd(StreamId(message.call_id, message.leg), message.start)
     return Insight(
         StreamId(message.call_id, message.leg),
         message.segment,
@@ -297,6 +304,7 @@ _TOPIC_OF: Mapping[type, Topic] = {
     VoiceActivity: VOICE_ACTIVITY,
     FeatureWindow: VOICE_FEATURES,
     Insight: VOICE_INSIGHTS,
+    InsightsEnd: VOICE_INSIGHTS,
 }
 _TO_MESSAGE: Mapping[type, Callable[[Any], Any]] = {
     AudioFrame: _audio_frame_to,
@@ -304,6 +312,7 @@ _TO_MESSAGE: Mapping[type, Callable[[Any], Any]] = {
     VoiceActivity: _activity_to,
     FeatureWindow: _features_to,
     Insight: _insight_to,
+    InsightsEnd: _insights_end_to,
 }
 _FROM_MESSAGE: Mapping[str, tuple[type[Message], Callable[[Any], Record]]] = {
     AUDIO_FRAMES.name: (audio_pb2.AudioFrame, _audio_frame_from),

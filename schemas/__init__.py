@@ -1,1 +1,1 @@
-"""The records on the topics, as Protobuf; `v1` holds the sources and the generated code."""
+"""The records on the topics and the gRPC services, as Protobuf: sources and generated code."""

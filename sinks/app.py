@@ -11,13 +11,16 @@ from callscope import kafka, telemetry
 from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
+from callscope.following import Follower, KafkaRecord
+from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
 from sinks.hub import Hub
-from sinks.messages import Message, Undecodable, message_of
-from sinks.reader import KafkaRecord, Reader
+from sinks.messages import RESULT_TOPICS, Message, Undecodable, message_of
 from sinks.websocket import ResultsServer
 
 HISTORY_TIMEOUT_S: Final = 30.0
 """Reading the call events of the last day takes about a second; after this the port opens regardless."""
+CALL_HISTORY_MS: Final = AUDIO_FRAMES.retention_ms
+"""How far back call events are read to learn which calls run: no call lasts longer than its audio is kept."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -33,7 +36,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     hub = Hub(settings.sink.queue_messages)
     server = ResultsServer(hub, settings.sink, Access(settings.access), is_healthy=lambda: reader.is_alive())
-    reader = Reader(settings, lambda records: server.publish(_messages(records)))
+    reader = Follower(
+        settings,
+        RESULT_TOPICS,
+        lambda records: server.publish(_messages(records)),
+        name="callscope-sink",
+        history_ms={CALL_EVENTS.name: CALL_HISTORY_MS},
+    )
     await asyncio.to_thread(kafka.ensure_topics, settings)
     reading = asyncio.create_task(reader.run())
     stopping = asyncio.create_task(stop.wait())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callscope.feature_sets import LLDS
+from callscope.mailbox import Mailbox
 from sinks.calls import Calls
-from sinks.mailbox import Mailbox
 from sinks.messages import Message, control
 from sinks.subscription import Subscription
 

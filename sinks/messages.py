@@ -107,6 +107,15 @@ class Message:
             seq,
         )
 
+    def kept(self) -> bytes:
+        """The message as a line of a file, UTF-8: with everything it has, without what only a subscriber's copy has."""
+        return b"%b%b%b%b}}" % (
+            self._head,
+            self._lld_part if self.lld else b"",
+            self._functionals_part if self.functionals else b"",
+            self._ledger_part,
+        )
+
     @cached_property
     def _head(self) -> bytes:
         head = {
@@ -222,6 +231,8 @@ def _features(value: bytes) -> Message | None:
 
 def _insight(value: bytes) -> Message | None:
     record = Insight.FromString(value)
+    if record.stream_ended:
+        return None
     outputs = {
         output.name: {
             "value": _rounded(output.value) if output.HasField("value") else None,

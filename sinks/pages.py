@@ -24,9 +24,13 @@ _FILES: Final = (
     "card.js",
     "connection.js",
     "latency.js",
+    "microphone.html",
+    "microphone.js",
+    "pcm-worklet.js",
     "sender.js",
     "strip.js",
     "token.js",
+    "ways.js",
 )
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -58,16 +62,24 @@ def load_pages() -> Mapping[str, Page]:
     return {"/": pages["/index.html"], **pages}
 
 
-def content_security_policy(host: str) -> str:
+def content_security_policy(host: str, further: tuple[str, ...] = ()) -> str:
     """The policy for a page served at a host: everything from there, nothing inline, no frame around it.
 
     Args:
         host: the request's Host header, checked by `is_known_host`.
+        further: origins it may connect to besides.
     """
+    connect = " ".join(("'self'", f"ws://{host}", f"wss://{host}", *further))
     return (
-        f"default-src 'self'; connect-src 'self' ws://{host} wss://{host}; object-src 'none'; base-uri 'none'; "
+        f"default-src 'self'; connect-src {connect}; object-src 'none'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def origin_of(url: str) -> str:
+    """The scheme, host and port of an address, as a policy names them."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def is_known_host(host: str | None, *, loopback_only: bool, origins: tuple[str, ...]) -> bool:

@@ -25,10 +25,18 @@ from callscope.errors import ConfigError, Forbidden, SubscribeError, Unauthorize
 from callscope.tls import server_context
 from sinks.hub import Hub, Subscriber
 from sinks.messages import Message
-from sinks.pages import SECURITY_HEADERS, content_security_policy, is_allowed_origin, is_known_host, load_pages
+from sinks.pages import (
+    SECURITY_HEADERS,
+    content_security_policy,
+    is_allowed_origin,
+    is_known_host,
+    load_pages,
+    origin_of,
+)
 from sinks.subscription import read_subscription
 
 RESULTS_PATH: Final = "/v1/results"
+MICROPHONE_PATH: Final = "/microphone.html"
 TOO_SLOW: Final = 1013
 BAD_REQUEST: Final = SubscribeError.close_code
 SUBSCRIBE_TIMEOUT_S: Final = 30.0
@@ -213,11 +221,20 @@ class ResultsServer:
         if path == "/metrics":
             telemetry.running_calls(self._hub.calls.count(self._clock_ns()))
             return _response(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
+        if path == "/microphone.json":
+            return _response(HTTPStatus.OK, self._config.microphone.model_dump_json() + "\n", "application/json")
         page = self._pages.get(path)
         if page is None:
             return _response(HTTPStatus.NOT_FOUND, "There is nothing here. The dashboard is at /.\n")
         response = _response(HTTPStatus.OK, page.body, page.content_type)
-        response.headers["Content-Security-Policy"] = content_security_policy(host)
+        if path != MICROPHONE_PATH:
+            response.headers["Content-Security-Policy"] = content_security_policy(host)
+            return response
+        microphone = self._config.microphone
+        gateways = tuple(origin_of(url) for url in (microphone.stream, microphone.webrtc) if url)
+        response.headers["Content-Security-Policy"] = content_security_policy(host, gateways)
+        del response.headers["Permissions-Policy"]
+        response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(self)"
         return response
 
     # ── WebSocket ───────────────────────────────────────────────────────────────────────────────────────────────

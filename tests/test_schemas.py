@@ -26,6 +26,24 @@ def compiled(folder: Path, field: str = FIELD, value: str = VALUE) -> FileDescri
     return FileDescriptorSet.FromString(out.read_bytes())
 
 
+def served(folder: Path, method: str) -> FileDescriptorSet:
+    source, out = folder / "a.proto", folder / "set"
+    source.write_text(f'syntax = "proto3"; message M {{}} message N {{}} service S {{ {method} }}')
+    assert protoc.main(["protoc", f"-I{folder}", f"--descriptor_set_out={out}", str(source)]) == 0
+    return FileDescriptorSet.FromString(out.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["", "rpc Do(M) returns (stream N);", "rpc Do(stream N) returns (stream N);", "rpc Did(stream M) returns (N);"],
+)
+def test_a_change_that_breaks_a_services_clients_is_seen(change: str, tmp_path: Path) -> None:
+    method = "rpc Do(stream M) returns (stream N);"
+    released = served(tmp_path, method)
+    assert breaking_changes(released, served(tmp_path, method + " rpc Also(M) returns (N);")) == []
+    assert breaking_changes(released, served(tmp_path, change))
+
+
 def test_what_is_committed_passes() -> None:
     subprocess.run([sys.executable, "tools/check_schemas.py"], cwd=ROOT, check=True)
 

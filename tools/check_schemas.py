@@ -1,7 +1,7 @@
 """Checks the schemas: the committed code is what protoc makes of them, and nothing on the wire has changed its meaning.
 
-The second check compares them with `schemas/v1/released.binpb`, the descriptors as last released: a message, field or
-enum value may be added, never removed, renumbered, renamed, retyped or made repeated. `--release` writes that
+The second check compares them with `schemas/v1/released.binpb`, the descriptors as last released: a message, field,
+enum value or method may be added, never removed, renumbered, renamed, retyped or made repeated. `--release` writes that
 file anew.
 """
 
@@ -14,27 +14,30 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from generate_schemas import ROOT, generate
-from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorSet
+from generate_schemas import ROOT, generate, sources
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FileDescriptorSet,
+    ServiceDescriptorProto,
+)
 from grpc_tools import protoc
 
-SCHEMAS = ROOT / "schemas" / "v1"
-RELEASED = SCHEMAS / "released.binpb"
+RELEASED = ROOT / "schemas" / "v1" / "released.binpb"
 
 
 def descriptors() -> FileDescriptorSet:
     """The schemas as they stand, compiled."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set.binpb"
-        protos = sorted(str(path.relative_to(ROOT)) for path in SCHEMAS.glob("*.proto"))
         include = files("grpc_tools") / "_proto"
-        if protoc.main(["protoc", f"-I{ROOT}", f"-I{include}", f"--descriptor_set_out={out}", *protos]) != 0:
+        if protoc.main(["protoc", f"-I{ROOT}", f"-I{include}", f"--descriptor_set_out={out}", *sources()]) != 0:
             sys.exit("protoc refused a schema; its message is above.")
         return FileDescriptorSet.FromString(out.read_bytes())
 
 
 def interface(schemas: FileDescriptorSet) -> dict[str, str]:
-    """Everything a reader of old records relies on: path of a field or enum value → what it is."""
+    """Everything a reader of old records or a client relies on: path of a field, value or method → what it is."""
 
     def of_enum(prefix: str, enum: EnumDescriptorProto) -> Iterator[tuple[str, str]]:
         for value in enum.value:
@@ -52,12 +55,19 @@ def interface(schemas: FileDescriptorSet) -> dict[str, str]:
         for enum in message.enum_type:
             yield from of_enum(name, enum)
 
+    def of_service(prefix: str, service: ServiceDescriptorProto) -> Iterator[tuple[str, str]]:
+        for method in service.method:
+            streams = f"streams {method.client_streaming} {method.server_streaming}"
+            yield f"{prefix}.{service.name}.{method.name}", f"{method.input_type} {method.output_type} {streams}"
+
     found: dict[str, str] = {}
     for file in schemas.file:
         for message in file.message_type:
             found.update(of_message(file.package, message))
         for enum in file.enum_type:
             found.update(of_enum(file.package, enum))
+        for service in file.service:
+            found.update(of_service(file.package, service))
     return found
 
 
@@ -75,8 +85,9 @@ def stale_files() -> list[str]:
     """Names of committed generated files that differ from what protoc makes now."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        made = sorted((Path(folder) / "schemas" / "v1").iterdir())
-        return [file.name for file in made if not filecmp_equal(file, SCHEMAS / file.name)]
+        made = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        names = [str(path.relative_to(folder)) for path in made]
+        return [name for path, name in zip(made, names, strict=True) if not filecmp_equal(path, ROOT / name)]
 
 
 def filecmp_equal(one: Path, other: Path) -> bool:
@@ -94,8 +105,8 @@ def main() -> None:
     problems = [f"{name} is not what `make proto` makes: run it and commit the result" for name in stale_files()]
     problems += breaking_changes(FileDescriptorSet.FromString(RELEASED.read_bytes()), now)
     if problems:
-        sys.exit("schemas/v1:\n  " + "\n  ".join(problems))
-    print(f"schemas: {len(interface(now))} fields and values, generated code up to date, nothing broken")
+        sys.exit("schemas:\n  " + "\n  ".join(problems))
+    print(f"schemas: {len(interface(now))} fields, values and methods, generated code up to date, nothing broken")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generates `schemas/v1/*_pb2.py` and their typed stubs from the .proto files, with the protoc of the lock file."""
+"""Generates `*_pb2.py`, for services `*_pb2_grpc.py`, and their typed stubs, with the protoc of the lock file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = (ROOT / "schemas" / "v1", ROOT / "schemas" / "webex")
+"""Our own schemas, and those of a platform that calls a service of ours."""
+
+
+def sources() -> list[str]:
+    """Every .proto, relative to the repository."""
+    return sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.proto"))
+
+
+def services() -> list[str]:
+    """Those of them that define a service."""
+    return [source for source in sources() if "\nservice " in (ROOT / source).read_text()]
 
 
 def generate(into: Path) -> None:
@@ -17,15 +29,19 @@ def generate(into: Path) -> None:
     Raises:
         SystemExit: protoc refused a file; it has said why.
     """
-    protos = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "schemas" / "v1").glob("*.proto"))
+    _run([f"--python_out={into}", f"--mypy_out={into}", *sources()])
+    _run([f"--grpc_python_out={into}", f"--mypy_grpc_out={into}", *services()])
+
+
+def _run(arguments: list[str]) -> None:
+    plugins = Path(sys.executable).parent
     arguments = [
         "protoc",
         f"--proto_path={ROOT}",
         f"--proto_path={files('grpc_tools') / '_proto'}",
-        f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
-        f"--python_out={into}",
-        f"--mypy_out={into}",
-        *protos,
+        f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
+        *arguments,
     ]
     if protoc.main(arguments) != 0:
         sys.exit("protoc refused a schema; its message is above.")

@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("contenders", nargs="*", choices=[[], *names], help="all of them, if none is named")
     parser.add_argument("--rates", type=int, nargs="+", default=[5_000, 20_000], help="records a second")
     parser.add_argument("--fetching", nargs="+", choices=list(FETCHING), default=list(FETCHING))
-    parser.add_argument("--seconds", type=int, default=8, help="of steady load that are counted")
-    parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before")
+    parser.add_argument("--seconds", type=int, default=6, help="of steady load that are counted")
+    parser.add_argument("--warm-up", type=int, default=3, help="seconds of load before")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
@@ -51,6 +51,8 @@ def main() -> None:
             if contender.name in absent:
                 continue
             status.update(f"{number} of {len(runs)}: {contender.title}, {rate:,} records/s, {fetching}")
+            if options.json:  # what there is, should a later run end badly
+                options.json.write_text(report.as_json(figures, absent) + "\n")
             try:
                 run = measure(contender, broker, rate, fetching, options.warm_up, options.seconds)
             except (Unavailable, Failed) as error:
@@ -59,7 +61,8 @@ def main() -> None:
                 continue
             figures.append(run)
             console.print(
-                f"{contender.name} {rate} {fetching}: {run.p50_ms:.0f}/{run.p99_ms:.0f} ms, CPU {run.worker_cpu_s:.1f} "
+                f"{contender.name} {rate} {fetching}: {report.milliseconds(run.p50_ms)}/"
+                f"{report.milliseconds(run.p99_ms)} ms, CPU {run.worker_cpu_s:.1f} "
                 f"+ {run.broker_cpu_s:.1f} s, {run.received:.1%} came out, sent {run.sent_late_s:.2f} s late"
             )
     if options.json:

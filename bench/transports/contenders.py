@@ -76,8 +76,20 @@ def _quix_python() -> str:
     return found.stdout.decode().strip()
 
 
+_QUIX_ENVIRONMENT: Final = {
+    "PYTHONPATH": str(HERE.parent.parent),
+    "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of a library it brings
+}
+
+
 def _quix(stages: Stages) -> Sequence[str]:
     return [_quix_python(), str(HERE / "quix.py"), _json(stages)]
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """For the compiled class and what Kafka Streams keeps; removed at the end."""
+    return tempfile.TemporaryDirectory(prefix="callscope-bench-")
 
 
 @cache
@@ -89,7 +101,7 @@ def _streams_class_path() -> str:
         streams, compiler = (store.fetch(path) for path in (_STREAMS, _COMPILER))
     except (OSError, ValueError) as error:
         raise Unavailable(f"its jars could not be fetched: {error}") from error
-    classes = tempfile.mkdtemp(prefix="callscope-bench-")
+    classes = _scratch().name
     path = ":".join([classes, streams, *map(str, fetch_jars(mirror))])
     options = ["-source", "17", "-target", "17", "-cp", path, "-d", classes]
     subprocess.run([find_java(), "-jar", compiler, *options, HERE / "ForwardingStages.java"], check=True)
@@ -102,7 +114,7 @@ def _kafka_streams(stages: Stages) -> Sequence[str]:
         "application.id": stages.group,
         "bootstrap.servers": stages.servers,
         "commit.interval.ms": int(COMMIT_S * 1_000),
-        "state.dir": tempfile.gettempdir(),
+        "state.dir": _scratch().name,
         "consumer.auto.offset.reset": "earliest",
         "consumer.fetch.max.wait.ms": fetching["fetch.wait.max.ms"],
         "consumer.fetch.min.bytes": fetching["fetch.min.bytes"],
@@ -117,8 +129,9 @@ def _kafka_streams(stages: Stages) -> Sequence[str]:
 CONTENDERS: Final = (
     Contender("plain-faust", "Faust, `await topic.send`", _worker("plain-faust"), 2, ("unpaced",)),
     Contender("callscope", "Callscope: Faust on record batches", _worker("callscope"), 2),
+    Contender("callscope-one", "The same, both stages in one process", _worker("callscope"), 1),
     Contender("confluent", "confluent-kafka loops", _worker("confluent"), 2),
-    Contender("quixstreams", "quixstreams", _quix, 2, environment={"PYTHONPATH": str(HERE.parent.parent)}),
+    Contender("quixstreams", "quixstreams", _quix, 2, environment=_QUIX_ENVIRONMENT),
     Contender("kafka-streams", "Kafka Streams on the JVM", _kafka_streams, 1),
 )
 """In the order of the tables. Faust's own transport has no setting for it: its fetches are answered at once."""

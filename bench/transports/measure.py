@@ -52,7 +52,7 @@ class Figures:
         seconds: for how long.
         received: share of the records that were out 1 s after the last was sent, 0 to 1.
         duplicates: records that came out twice.
-        p50_ms: median latency of those that came out.
+        p50_ms: median latency of those that came out; None where none did, as for the next two.
         p99_ms: 99th percentile.
         max_ms: the longest.
         worker_cpu_s: CPU time of the stages' processes while the load was on.
@@ -67,9 +67,9 @@ class Figures:
     seconds: int
     received: float
     duplicates: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
     worker_cpu_s: float
     broker_cpu_s: float
     sent_late_s: float

@@ -42,8 +42,8 @@ def table(figures: Sequence[Figures]) -> Table:
             f"{run.rate:,}",
             run.fetching,
             _kept_up(run),
-            f"{run.p50_ms:.0f}",
-            f"{run.p99_ms:.0f}",
+            milliseconds(run.p50_ms),
+            milliseconds(run.p99_ms),
             f"{run.worker_cpu_s:.1f}",
             f"{run.broker_cpu_s:.1f}",
         )
@@ -69,7 +69,14 @@ def markdown(figures: Sequence[Figures], absent: Mapping[str, str]) -> str:
 
 def _cell(run: Figures) -> str:
     kept = "" if run.kept_up else f"; {_kept_up(run)}"
-    return f"{run.p50_ms:.0f}/{run.p99_ms:.0f} ({run.worker_cpu_s:.1f} + {run.broker_cpu_s:.1f}){kept}"
+    return (
+        f"{milliseconds(run.p50_ms)}/{milliseconds(run.p99_ms)} ({run.worker_cpu_s:.1f} + {run.broker_cpu_s:.1f}){kept}"
+    )
+
+
+def milliseconds(latency_ms: float | None) -> str:
+    """A latency in whole milliseconds; a dash where nothing came out."""
+    return "–" if latency_ms is None else f"{latency_ms:.0f}"
 
 
 def _kept_up(run: Figures) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import signal
 import sys
 import threading
@@ -66,7 +65,7 @@ async def _callscope(stages: Stages) -> None:
     settings = load(kafka=stages.servers, processors={"group": stages.group})
     app = faust_app(settings, "bench")
     fetching = FETCHING[stages.fetching]
-    app.transport.fetching = Fetching(fetching["fetch.wait.max.ms"], 0.0 if fetching["fetch.min.bytes"] > 1 else math.inf)
+    app.transport.fetching = Fetching(fetching["fetch.wait.max.ms"], fetching["fetch.min.bytes"])
     outbox = Outbox(kafka.producer(settings), PARTITIONS)
     for source, target in stages.hops:
         _add_batch_stage(app, outbox, source, target)

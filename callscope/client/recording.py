@@ -64,3 +64,15 @@ def read(path: Path) -> Recording:
     if rate_hz not in GATEWAY_RATES_HZ:
         pcm, rate_hz = soxr.resample(pcm, rate_hz, 16_000), 16_000
     return Recording(path.stem, np.ascontiguousarray(pcm), int(rate_hz))
+
+
+def resampled(recording: Recording, rate_hz: int) -> NDArray[np.int16]:
+    """A recording's samples at another rate, shape (n, channels): the same ones each time.
+
+    soxr would dither 16-bit samples by a random sequence, and a codec then makes other packets of them each time.
+    """
+    if recording.rate_hz == rate_hz:
+        return recording.pcm
+    samples = soxr.resample(recording.pcm.astype(np.float32), recording.rate_hz, rate_hz)
+    converted: NDArray[np.int16] = np.clip(np.rint(samples), -32_768, 32_767).astype(np.int16)
+    return converted

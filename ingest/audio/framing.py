@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.audio.g711 import decode_a_law, decode_mu_law
+from ingest.audio.opus import OpusDecoder
 
 FRAME_SAMPLES: Final = 320
 """The canonical frame: 20 ms at 16 kHz."""
 
-Encoding: TypeAlias = Literal["s16le", "mulaw", "alaw"]
+Encoding: TypeAlias = Literal["s16le", "mulaw", "alaw", "opus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class AudioFormat:
     """How a source writes its audio.
 
     Attributes:
-        encoding: signed 16-bit little-endian, or G.711.
+        encoding: signed 16-bit little-endian; G.711; or Opus, whose packets are never cut: each is a piece of its own.
         rate_hz: samples a second and channel.
         channels: interleaved channels, 1 or more.
     """
@@ -42,6 +43,7 @@ class SampleReader:
     def __init__(self, audio_format: AudioFormat) -> None:
         self._format = audio_format
         self._rest = b""
+        self._opus = OpusDecoder() if audio_format.encoding == "opus" else None
 
     @property
     def incomplete_bytes(self) -> int:
@@ -53,7 +55,13 @@ class SampleReader:
         self._rest = b""
 
     def push(self, data: bytes) -> NDArray[np.int16]:
-        """All samples that are complete, shape (n, channels); n may be 0."""
+        """All samples that are complete, shape (n, channels); n may be 0.
+
+        Raises:
+            BadAudio: what should be an Opus packet is none.
+        """
+        if self._opus is not None:
+            return self._opus.push(data).reshape(-1, 1)
         if self._rest:
             data = self._rest + data
         whole = len(data) - len(data) % self._format.step_bytes
@@ -66,7 +74,7 @@ class SampleReader:
                 samples = np.frombuffer(data, "<i2")
             case "mulaw":
                 samples = decode_mu_law(np.frombuffer(data, np.uint8))
-            case "alaw":
+            case _:
                 samples = decode_a_law(np.frombuffer(data, np.uint8))
         return samples.reshape(-1, self._format.channels)
 

@@ -16,6 +16,7 @@ from ingest.protocols.websocket import close_reason, error_code
 
 GOING_AWAY: Final = 1001
 SHUTTING_DOWN: Final = "gateway shutting down"
+CONNECTION_LOST: Final = "connection lost"
 CLOSE_TIMEOUT_S: Final = 3.0
 
 
@@ -54,7 +55,7 @@ def why_failed(error: IngestError) -> str:
 def why_closed(closed: ConnectionClosed) -> str:
     """Why a stream ended that its client did not end, for `call.events`."""
     if not _closed_by_us(closed) or closed.sent is None:
-        return "connection lost"
+        return CONNECTION_LOST
     if closed.sent.code == GOING_AWAY:
         return SHUTTING_DOWN
     return f"closed by the gateway: {closed.sent.code} {closed.sent.reason}"

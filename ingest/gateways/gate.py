@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from callscope.access import Access
+from callscope.access import Access, Grant
 from callscope.config import Settings
 from ingest.gateways.resumption import Resumption
 from ingest.intake import Intake
+from ingest.registrations import Registrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Gate:
         intake: where streams are handed in.
         access: who may come in.
         sessions: streams whose clients may come back.
+        registrations: the AudioSocket connections that were announced.
     """
 
     settings: Settings
     intake: Intake
     access: Access
     sessions: Resumption = field(default_factory=Resumption)
+    registrations: Registrations[Grant] = field(default_factory=Registrations)
 
 
 class Listener(Protocol):

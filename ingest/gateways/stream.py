@@ -15,11 +15,13 @@ from ingest.gateways.pace import Pace
 from ingest.gateways.resumption import LiveStream
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
-from ingest.protocols.events import Audio, Consented, Ended, Marked, Opened, Placed
+from ingest.protocols.events import Audio, Consented, Ended, Marked, Missing, Opened, Placed
 from ingest.protocols.websocket import WebSocketProtocol, error_message
 
 _CATCH_UP_BURST_S: Final = 1.0
 """Audio that a client that came back may send at once."""
+_EVENTS_A_TURN: Final = 25
+"""A long chunk of a recording is many packets, and other connections have their turn between them."""
 
 
 async def serve(connection: Connection, gate: Gate) -> None:
@@ -152,12 +154,16 @@ class _Stream:
             self._waiting_since = monotonic()
             message = await self._socket.recv()
             self._waiting_since = None
-            for event in self._protocol.receive(message):
+            for number, event in enumerate(self._protocol.receive(message)):
+                if number % _EVENTS_A_TURN == _EVENTS_A_TURN - 1:
+                    await asyncio.sleep(0)
                 match event:
                     case Audio(data):
                         if self._pace is not None:
                             await asyncio.sleep(self._pace.delay_s(len(data), monotonic()))
                         await source.audio(data, wall_ns())
+                    case Missing(samples, reason):
+                        await source.missing(samples, reason, wall_ns())
                     case Placed(sample):
                         await source.place(sample, wall_ns())
                     case Consented() as consented:

@@ -93,18 +93,21 @@ class Route:
 
     Attributes:
         path: "/v1/stream".
-        serve: speaks the protocol from the handshake to the close frame; ends every source it opened.
+        serve: speaks the protocol from the handshake to the close frame; ends every source it opened. None where only
+            plain HTTP requests are answered.
         admit: looks at the handshake's request, and says what its sender may do; None: the messages will tell.
             Raises `Unauthorized` (answered with 401) or `Forbidden` (403).
         subprotocols: those it speaks; the first one that the client offers is chosen, or none.
         below: paths below `path` are its too.
+        answer: answers plain HTTP requests, if `serve` is None.
     """
 
     path: str
-    serve: Callable[[Connection, Gate], Awaitable[None]]
+    serve: Callable[[Connection, Gate], Awaitable[None]] | None
     admit: Callable[[Request, Gate], Awaitable[Grant | None]] = admit_bearer
     subprotocols: tuple[str, ...] = ()
     below: bool = False
+    answer: Callable[[Connection, Request, Gate], Response] | None = None
 
     def matches(self, path: str) -> bool:
         """Whether a request's path, without its query, is this route's."""
@@ -179,6 +182,7 @@ class _Port:
 
     async def serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Connection) and connection.route is not None
+        assert connection.route.serve is not None
         tenant = connection.grant.tenant if connection.grant is not None else ""
         connection.paces = self._paces(tenant)
         self._tenants[tenant] += 1
@@ -223,6 +227,8 @@ class _Port:
             self._check_origin(request)
             connection.route = route
             connection.grant = await route.admit(request, self._gate)
+            if route.answer is not None:
+                return route.answer(connection, request, self._gate)
             self._check_counts(connection)
         except (Unauthorized, Forbidden, TooManyFromOne) as error:
             return _refused(connection, error)

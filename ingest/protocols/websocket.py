@@ -20,18 +20,19 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from callscope.errors import BadHello, BadMessage, IngestError
+from callscope.errors import BadAudio, BadHello, BadMessage, IngestError
 from callscope.streams import NAME, StreamId
-from ingest.audio.framing import AudioFormat, Encoding
+from ingest.audio.framing import AudioFormat
 from ingest.audio.resample import RATE_HZ
 from ingest.protocols.events import Audio, Consented, Ended, Event, Opened, Placed
+from ingest.protocols.explaining import explained, printable
+from ingest.protocols.recorded import RecordedOpus
 
 SOURCE: Final = "websocket"
 HELLO_BYTES: Final = 64 * 1024
 """The longest hello, UTF-8 bytes: 32 metadata entries of the longest kind fit twice."""
 REASON_BYTES: Final = 123
 """The longest reason of a close frame, RFC 6455 section 5.5."""
-_MESSAGE_CHARACTERS: Final = 500
 
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 """A call id or the name of a leg; it has no slash, because a stream id is `<call id>/<leg>`."""
@@ -46,7 +47,7 @@ class Hello(BaseModel):
     call_id: Name
     leg: Name | None = None
     legs: Annotated[list[Name], Field(min_length=1, max_length=2)] | None = None
-    encoding: Encoding
+    encoding: Literal["s16le", "mulaw", "alaw", "webm-opus", "ogg-opus"]
     rate_hz: Literal[8_000, 16_000, 24_000, 44_100, 48_000]
     channels: Literal[1, 2] = 1
     metadata: Annotated[
@@ -68,6 +69,14 @@ class Hello(BaseModel):
             raise ValueError(
                 f"{self.channels} channel(s) need as many different legs, and {len(set(self.leg_names))} are named"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _recordings_are_of_one_leg(self) -> Hello:
+        if self.encoding in ("webm-opus", "ogg-opus") and (self.rate_hz, self.channels) != (48_000, 1):
+            raise ValueError(f"{self.encoding} has rate_hz 48000 and one channel")
+        if self.encoding in ("webm-opus", "ogg-opus") and (self.resumable or self.resume is not None):
+            raise ValueError(f"{self.encoding} cannot be resumed: begin another recording as another stream")
         return self
 
     @property
@@ -117,9 +126,10 @@ class WebSocketProtocol:
         self.resumable = False
         self.resume: str | None = None
         self._acknowledged: dict[StreamId, int] = {}
+        self._recorded: RecordedOpus | None = None
 
     def receive(self, message: str | bytes) -> list[Event]:
-        """What a message means: one event each.
+        """What a message means: one event each, but for chunks of a recording, which may be any number of packets.
 
         Args:
             message: str for a text message, bytes for a binary one.
@@ -127,10 +137,13 @@ class WebSocketProtocol:
         Raises:
             BadHello: the first text is not a hello that can be served.
             BadMessage: the message is of the wrong kind at this point.
+            BadAudio: the recording is not of the kind that was announced, or ends inside a packet.
         """
         match self._state:
             case _State.HELLO:
                 return [self._hello(message)]
+            case _State.AUDIO if self._recorded is not None and isinstance(message, bytes):
+                return list(self._recorded.push(message))
             case _State.AUDIO:
                 return [Audio(message) if isinstance(message, bytes) else self._told(message)]
             case _State.DONE:
@@ -144,13 +157,18 @@ class WebSocketProtocol:
         try:
             hello = Hello.model_validate_json(message)
         except ValidationError as error:
-            raise BadHello("The hello cannot be served: " + _explained(error)) from error
+            raise BadHello("The hello cannot be served: " + explained(error)) from error
         streams = tuple(StreamId(hello.call_id, leg) for leg in hello.leg_names)
         self._state = _State.AUDIO
         self.resume = hello.resume
         self.resumable = hello.resumable or hello.resume is not None
         self._acknowledged = dict.fromkeys(streams, 0)
-        return Opened(streams, AudioFormat(hello.encoding, hello.rate_hz, hello.channels), SOURCE, hello.metadata)
+        if hello.encoding == "webm-opus" or hello.encoding == "ogg-opus":
+            self._recorded = RecordedOpus(hello.encoding)
+            audio_format = AudioFormat("opus", hello.rate_hz, hello.channels)
+        else:
+            audio_format = AudioFormat(hello.encoding, hello.rate_hz, hello.channels)
+        return Opened(streams, audio_format, SOURCE, hello.metadata)
 
     def _told(self, message: str) -> Consented | Placed | Ended:
         try:
@@ -158,6 +176,11 @@ class WebSocketProtocol:
         except (ValueError, RecursionError):
             parsed = None
         if parsed == {"type": "end"}:
+            if self._recorded is not None and self._recorded.incomplete_bytes:
+                raise BadAudio(
+                    f"The recording ends inside a packet: {self._recorded.incomplete_bytes} byte(s) are left over. "
+                    "Send the last chunk, which comes after the recorder was stopped, before the end."
+                )
             self._state = _State.DONE
             return Ended()
         if isinstance(parsed, dict) and parsed.get("type") == "consent":
@@ -166,7 +189,7 @@ class WebSocketProtocol:
             try:
                 return Placed(At.model_validate_json(message).sample)
             except ValidationError as error:
-                raise BadMessage("The place cannot be taken: " + _explained(error)) from error
+                raise BadMessage("The place cannot be taken: " + explained(error)) from error
         raise BadMessage(
             'A text message came where audio belongs. Only {"type":"end"}, {"type":"consent",...} and '
             '{"type":"at",...} may.'
@@ -176,7 +199,7 @@ class WebSocketProtocol:
         try:
             consent = Consent.model_validate_json(message)
         except ValidationError as error:
-            raise BadMessage("The consent cannot be taken: " + _explained(error)) from error
+            raise BadMessage("The consent cannot be taken: " + explained(error)) from error
         legs = [stream.leg for stream in self._acknowledged]
         if consent.leg is not None and consent.leg not in legs:
             raise BadMessage(f"The consent is about leg {consent.leg!r}; this connection carries {legs}.")
@@ -249,7 +272,7 @@ def error_message(error: IngestError) -> str:
         code=error_code(error),
         close_code=error.close_code,
         retriable=error.retriable,
-        message=_printable(str(error)),
+        message=printable(str(error)),
     )
 
 
@@ -260,20 +283,7 @@ def error_code(error: IngestError) -> str:
 
 def close_reason(text: str) -> str:
     """`text` cut to what a close frame holds, 123 bytes of UTF-8, never inside a character."""
-    return _printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
-
-
-def _printable(text: str) -> str:
-    """One line for a log or a screen: what a client wrote may hold anything."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: _MESSAGE_CHARACTERS + 1])
-    return shown if len(shown) <= _MESSAGE_CHARACTERS else shown[: _MESSAGE_CHARACTERS - 1] + "…"
-
-
-def _explained(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part)[:64] for part in e['loc'])}: {e['msg']}" if e["loc"] else e["msg"]
-        for e in error.errors(include_input=False, include_url=False)[:5]
-    )
+    return printable(text).encode(errors="replace")[:REASON_BYTES].decode(errors="ignore")
 
 
 def _json(**fields: object) -> str:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from schemas.v1 import ledger_pb2 as schemas_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18schemas/v1/insight.proto\x12\x0c\x63\x61llscope.v1\x1a\x17schemas/v1/ledger.proto\"\x82\x02\n\x07Insight\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0b\n\x03leg\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\x04\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\r\n\x05start\x18\x06 \x01(\x04\x12\x10\n\x08\x64uration\x18\x07 \x01(\x04\x12\x10\n\x08is_final\x18\x08 \x01(\x08\x12%\n\x07outputs\x18\t \x03(\x0b\x32\x14.callscope.v1.Output\x12\x11\n\tlookahead\x18\n \x01(\x04\x12\x0f\n\x07\x63\x61ution\x18\x0b \x01(\t\x12$\n\x06ledger\x18\x0f \x01(\x0b\x32\x14.callscope.v1.Ledger\"[\n\x06Output\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x17\n\x0funknown_because\x18\x04 \x01(\tB\x08\n\x06_valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18schemas/v1/insight.proto\x12\x0c\x63\x61llscope.v1\x1a\x17schemas/v1/ledger.proto\"\x98\x02\n\x07Insight\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0b\n\x03leg\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\x04\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\r\n\x05start\x18\x06 \x01(\x04\x12\x10\n\x08\x64uration\x18\x07 \x01(\x04\x12\x10\n\x08is_final\x18\x08 \x01(\x08\x12%\n\x07outputs\x18\t \x03(\x0b\x32\x14.callscope.v1.Output\x12\x11\n\tlookahead\x18\n \x01(\x04\x12\x0f\n\x07\x63\x61ution\x18\x0b \x01(\t\x12\x14\n\x0cstream_ended\x18\x0c \x01(\x08\x12$\n\x06ledger\x18\x0f \x01(\x0b\x32\x14.callscope.v1.Ledger\"[\n\x06Output\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x17\n\x0funknown_because\x18\x04 \x01(\tB\x08\n\x06_valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'schemas.v1.insight_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INSIGHT']._serialized_start=68
-  _globals['_INSIGHT']._serialized_end=326
-  _globals['_OUTPUT']._serialized_start=328
-  _globals['_OUTPUT']._serialized_end=419
+  _globals['_INSIGHT']._serialized_end=348
+  _globals['_OUTPUT']._serialized_start=350
+  _globals['_OUTPUT']._serialized_end=441
 # @@protoc_insertion_point(module_scope)

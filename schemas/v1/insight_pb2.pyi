@@ -36,6 +36,7 @@ class Insight(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     LOOKAHEAD_FIELD_NUMBER: _builtins.int
     CAUTION_FIELD_NUMBER: _builtins.int
+    STREAM_ENDED_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: _builtins.str
@@ -51,6 +52,8 @@ class Insight(_message.Message):
     lookahead: _builtins.int
     caution: _builtins.str
     """What must be said beside the outputs, such as "screening, not diagnosis"; may be empty."""
+    stream_ended: _builtins.bool
+    """No judgement: the stream has ended at `start`, and no record of it follows here. Nothing else is set."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Output]: ...
     @_builtins.property
@@ -69,11 +72,12 @@ class Insight(_message.Message):
         outputs: _abc.Iterable[Global___Output] | None = ...,
         lookahead: _builtins.int = ...,
         caution: _builtins.str = ...,
+        stream_ended: _builtins.bool = ...,
         ledger: _ledger_pb2.Ledger | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "caution", b"caution", "duration", b"duration", "is_final", b"is_final", "ledger", b"ledger", "leg", b"leg", "lookahead", b"lookahead", "model", b"model", "model_version", b"model_version", "outputs", b"outputs", "segment", b"segment", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "caution", b"caution", "duration", b"duration", "is_final", b"is_final", "ledger", b"ledger", "leg", b"leg", "lookahead", b"lookahead", "model", b"model", "model_version", b"model_version", "outputs", b"outputs", "segment", b"segment", "start", b"start", "stream_ended", b"stream_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

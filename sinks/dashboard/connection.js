@@ -11,10 +11,11 @@ export class Connection {
   #socket = null;
   #attempt = 0;
   #timer = 0;
+  #closed = false;
 
   /**
-   * @param {{onMessage: (message: object) => void, onState: (state: string, detail: string) => void}} handlers
-   *   onState gets "connecting", "live" or "reconnecting", and words for people.
+   * @param {{onMessage: (message: object) => void, onState: (state: string, detail: string) => void, request?: object}} handlers
+   *   onState gets "connecting", "live" or "reconnecting", and words for people; request is what is subscribed to, or all.
    */
   constructor(handlers) {
     this.handlers = handlers;
@@ -28,7 +29,7 @@ export class Connection {
     this.#socket = socket;
     // An address that swallows packets never fails by itself.
     const impatience = setTimeout(() => socket.close(), SILENCE_MS);
-    socket.onopen = () => socket.send(JSON.stringify({ type: "subscribe" }));
+    socket.onopen = () => socket.send(JSON.stringify(this.handlers.request ?? { type: "subscribe" }));
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
       if (message.type === "subscribed") {
@@ -42,6 +43,15 @@ export class Connection {
       clearTimeout(impatience);
       if (socket === this.#socket) this.#comeBack(event);
     };
+  }
+
+  /** Leaves, and does not come back. */
+  close() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#closed = true;
+    socket?.close();
   }
 
   #comeBack(event) {
@@ -62,7 +72,7 @@ export class Connection {
   }
 
   #retryNow() {
-    if (this.#socket !== null) return;
+    if (this.#closed || this.#socket !== null) return;
     clearTimeout(this.#timer);
     this.open();
   }

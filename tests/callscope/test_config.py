@@ -44,3 +44,26 @@ def test_an_impossible_value_is_an_error_that_says_why(monkeypatch: pytest.Monke
 def test_a_password_is_not_shown() -> None:
     settings = config.load(kafka_security={"password": "hunter2"})
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("audiohook", "says"),
+    [
+        ({"keys": [{"api_key": "k", "client_secret": "not Base64!"}]}, "must be Base64"),
+        ({"keys": [{"api_key": "k", "client_secret": "c2hvcnQ="}]}, "at least 16 bytes"),
+        ({"keys": [{"api_key": ""}]}, "api_key"),
+        ({"external_leg": "caller", "internal_leg": "caller"}, "must differ"),
+        ({"external_leg": "", "internal_leg": ""}, "must differ"),
+        ({"external_leg": "a/b"}, "external_leg"),
+    ],
+)
+def test_audiohook_settings_are_checked_and_keep_their_secrets(audiohook: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.load(ingest={"audiohook": audiohook})
+    assert "c2hvcnQ=" not in str(caught.value)
+
+
+def test_an_audiohook_channel_may_be_left_out() -> None:
+    assert config.load().ingest.audiohook.legs == {"external": "customer", "internal": "agent"}
+    settings = config.load(ingest={"audiohook": {"internal_leg": ""}})
+    assert settings.ingest.audiohook.legs == {"external": "customer"}

@@ -13,6 +13,7 @@ from processors.records import (
     Envelope,
     FeatureWindow,
     Insight,
+    InsightsEnd,
     Ledger,
     Output,
     SpeechFrame,
@@ -88,5 +89,7 @@ insights = st.builds(
     st.lists(outputs, max_size=3).map(tuple),
     texts,
 )
+insight_ends = st.builds(InsightsEnd, streams, samples)
 ledgers = st.builds(Ledger, counts, counts, counts, counts, counts)
-envelopes = st.builds(Envelope, audio_frames | speech_frames | activities | feature_windows | insights, ledgers)
+records = audio_frames | speech_frames | activities | feature_windows | insights | insight_ends
+envelopes = st.builds(Envelope, records, ledgers)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from prometheus_client import REGISTRY
 
-from processors.records import Consent, Envelope, Insight, Ledger, SpeechFrame, WindowKind
+from processors.records import Consent, Envelope, Insight, InsightsEnd, Ledger, SpeechFrame, WindowKind
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.streams import InferStreams
@@ -53,7 +53,9 @@ def test_a_streams_end_makes_it_forgotten() -> None:
     infer = streams()
     familiar = [Envelope(utterance(segment, 24.0 + segment)) for segment in range(3)]
     end = Envelope(dataclasses.replace(window(), kind=WindowKind.STREAM_END, duration=0))
-    known = insights(infer([*familiar, Envelope(window(segment=9)), end, Envelope(window(segment=9))]))
+    results = infer([*familiar, Envelope(window(segment=9)), end, Envelope(window(segment=9))])
+    assert results[-1].record == InsightsEnd(CUSTOMER, window().start)
+    known = insights(results)
     assert known[-2].outputs[0].value is not None
     assert "0.0 of 5.0" in known[-1].outputs[0].unknown_because
     assert len(infer) == 1

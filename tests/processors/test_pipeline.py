@@ -13,7 +13,7 @@ from callscope.config import load
 from callscope.streams import StreamId
 from processors import wire
 from processors.app import build_pipeline
-from processors.records import FRAME_SAMPLES, AudioFrame, Envelope, SpeechFrame
+from processors.records import FRAME_SAMPLES, AudioFrame, Envelope, InsightsEnd, SpeechFrame
 from processors.topology import Pipeline, Step
 from tests.signals import demo_leg
 
@@ -101,12 +101,14 @@ def test_chunking_company_interleaving_and_wiring_change_nothing(data: st.DataOb
     else:
         heard = in_batches(pipeline.detect, mixed, sizes, data)
         described = in_batches(pipeline.extract, over_kafka("voice.speech", heard), sizes, data)
-        judged = in_batches(pipeline.infer, over_kafka("voice.features", described), sizes, data)
-        results = [*heard, *described, *judged]
+        inferred = in_batches(pipeline.infer, over_kafka("voice.features", described), sizes, data)
+        results = [*heard, *described, *inferred]
 
     got = canonical(results)
     for stream in STREAMS:
         wanted = expected(stream)
         assert {key: value for key, value in got.items() if key[0] == stream} == wanted
         assert wanted[stream, "voice.features"] and wanted[stream, "audio"]
-        assert bool(wanted.get((stream, "voice.insights"))) == (stream.leg == "customer")
+        *judged, end = [wire.decode("voice.insights", value).record for value in wanted[stream, "voice.insights"]]
+        assert end == InsightsEnd(stream, FRAMES * FRAME_SAMPLES)
+        assert bool(judged) == (stream.leg == "customer")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.mailbox import Mailbox
+from callscope.mailbox import Mailbox
 
 # True: a final item comes in, False: an interim one, None: the oldest is taken.
 steps = st.lists(st.sampled_from([True, False, False, None]), max_size=200)

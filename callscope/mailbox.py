@@ -1,4 +1,4 @@
-"""A subscriber's bounded queue: under pressure the oldest interim result goes first, and nothing final is lost."""
+"""The bounded queue of one client's results: under pressure the oldest interim one goes first, no final one is lost."""
 
 from __future__ import annotations
 

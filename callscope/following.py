@@ -1,11 +1,11 @@
-"""Reads the result topics in a thread of its own and hands batches of records to the event loop."""
+"""Follows topics from their ends: read in a thread of its own, handed to the event loop in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +15,6 @@ from callscope import kafka, telemetry
 from callscope.clock import monotonic, wall_ns
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
-from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
-from sinks.messages import RESULT_TOPICS
 
 BATCH_RECORDS: Final = 500
 POLL_S: Final = 0.2
@@ -26,8 +24,6 @@ FETCH_WAIT_MS: Final = 10
 fetches a second."""
 WAITING_BATCHES: Final = 4
 """Batches the event loop may be behind; then reading waits, and Kafka keeps the records."""
-CALL_HISTORY_MS: Final = AUDIO_FRAMES.retention_ms
-"""How far back call events are read to learn which calls run: no call lasts longer than its audio is kept."""
 ALIVE_S: Final = 15.0
 """Without a poll for so long the reader counts as stuck."""
 STOP_S: Final = 3.0
@@ -41,26 +37,46 @@ class KafkaRecord:
     topic: str
     partition: int
     offset: int
+    key: bytes
     value: bytes
 
 
-class Reader:
-    """Follows every partition of the result topics, with no group and no commits: every sink sees everything."""
+class Follower:
+    """Follows every partition of some topics, with no group and no commits: every follower sees everything."""
 
-    def __init__(self, settings: Settings, on_batch: Callable[[Sequence[KafkaRecord]], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Sequence[str],
+        on_batch: Callable[[Sequence[KafkaRecord]], None],
+        *,
+        name: str,
+        history_ms: Mapping[str, int] | None = None,
+        wants: Callable[[bytes], bool] | None = None,
+    ) -> None:
         """Prepares it.
 
         Args:
             settings: where Kafka is.
+            topics: names of the topics.
             on_batch: called in the event loop that runs `run`.
+            name: what Kafka's logs call it.
+            history_ms: topics that are read from so far back, not from their ends.
+            wants: called in the reading thread with a record's key; the others are passed over there. None: all.
+                Not together with `history_ms`, whose end it could hide.
         """
+        assert wants is None or not history_ms
         self._settings = settings
+        self._topics = topics
         self._on_batch = on_batch
+        self._name = name
+        self._history_ms = history_ms or {}
+        self._wants = wants
         self._room = threading.BoundedSemaphore(WAITING_BATCHES)
         self._stopping = threading.Event()
         self._caught_up = asyncio.Event()
         self._polled_at = 0.0
-        self._behind: dict[int, int] = {}
+        self._behind: dict[tuple[str, int], int] = {}
 
     async def run(self) -> None:
         """Reads until `stop`.
@@ -81,7 +97,7 @@ class Reader:
             with contextlib.suppress(RuntimeError):  # the loop has ended before this thread could
                 loop.call_soon_threadsafe(_settle, done, error)
 
-        thread = threading.Thread(target=work, name="kafka-reader", daemon=True)
+        thread = threading.Thread(target=work, name=self._name, daemon=True)
         thread.start()
         try:
             await asyncio.shield(done)
@@ -90,7 +106,7 @@ class Reader:
             await asyncio.to_thread(thread.join, STOP_S)
 
     async def wait_caught_up(self) -> None:
-        """Waits until the call events written before the start are read, so that it is known which calls run."""
+        """Waits until the history is read; without one, until nothing written from now on can be missed."""
         await self._caught_up.wait()
 
     def stop(self) -> None:
@@ -107,7 +123,7 @@ class Reader:
             **{
                 "queued.max.messages.kbytes": 32 * 1024,
                 "enable.partition.eof": False,
-                "group.id": "callscope-sink",
+                "group.id": self._name,
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "fetch.min.bytes": 1 << 20,
             },
@@ -127,22 +143,25 @@ class Reader:
     def _assign(self, consumer: Consumer) -> None:
         try:
             topics = consumer.list_topics(timeout=_METADATA_TIMEOUT_S).topics
-            since_ms = wall_ns() // 1_000_000 - CALL_HISTORY_MS
+            now_ms = wall_ns() // 1_000_000
             history = [
-                TopicPartition(CALL_EVENTS.name, number, since_ms) for number in topics[CALL_EVENTS.name].partitions
+                TopicPartition(name, number, now_ms - back_ms)
+                for name, back_ms in self._history_ms.items()
+                for number in topics[name].partitions
             ]
-            history = consumer.offsets_for_times(history, timeout=_METADATA_TIMEOUT_S)
+            if history:
+                history = consumer.offsets_for_times(history, timeout=_METADATA_TIMEOUT_S)
             for part in history:
                 low, high = consumer.get_watermark_offsets(part, timeout=_METADATA_TIMEOUT_S)
                 if part.offset == OFFSET_END or part.offset >= high:
                     part.offset = high  # nothing that young: start at the end, as it was just now
                 else:
                     part.offset = max(part.offset, low)
-                    self._behind[part.partition] = high
+                    self._behind[part.topic, part.partition] = high
             live = [
                 TopicPartition(name, number)
-                for name in RESULT_TOPICS
-                if name != CALL_EVENTS.name
+                for name in self._topics
+                if name not in self._history_ms
                 for number in topics[name].partitions
             ]
             for part in live:  # asked for now, so that nothing written once the port is open can be missed
@@ -159,8 +178,11 @@ class Reader:
         for message in polled:
             error = message.error()
             if error is None:
-                value = message.value() or b""
-                records.append(KafkaRecord(message.topic(), message.partition(), message.offset(), value))
+                key = message.key() or b""
+                if self._wants is None or self._wants(key):
+                    records.append(
+                        KafkaRecord(message.topic(), message.partition(), message.offset(), key, message.value() or b"")
+                    )
             elif error.fatal():
                 raise KafkaException(error)
             else:
@@ -178,9 +200,9 @@ class Reader:
         if not self._behind:
             return False
         for record in records:
-            end = self._behind.get(record.partition)
-            if record.topic == CALL_EVENTS.name and end is not None and record.offset + 1 >= end:
-                del self._behind[record.partition]
+            end = self._behind.get((record.topic, record.partition))
+            if end is not None and record.offset + 1 >= end:
+                del self._behind[record.topic, record.partition]
         return not self._behind
 
     def _deliver(self, records: Sequence[KafkaRecord], caught_up: bool) -> None:

@@ -1,0 +1,1 @@
+"""Calls as files and back: export from the topics, import into them."""

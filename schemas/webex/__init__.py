@@ -1,0 +1,1 @@
+"""Generated code for the interface of Webex Contact Center's media forking."""
