@@ -73,8 +73,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             if task.done():
                 task.result()
     finally:
-        for task in (stopped, deliveries, ticking):
-            task.cancel()
+        for running in (stopped, deliveries, ticking):
+            running.cancel()
         await asyncio.gather(stopped, deliveries, ticking, return_exceptions=True)
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from callscope import supervisor
@@ -71,9 +72,8 @@ def measure(
         wanted = legs if legs is not None else next_legs(steps)
         while wanted is not None:
             task = bar.add_task(f"{wanted} legs", total=seconds)
-            step = run_step(
-                settings, system, wanted, seconds, heard, subscribers, [group], lambda s: bar.update(task, completed=s)
-            )
+            told = partial(_advance, bar, task)
+            step = run_step(settings, system, wanted, seconds, heard, subscribers, [group], told)
             bar.remove_task(task)
             steps.append(step)
             notes.print(f"{wanted} legs: p50 {step.seen.latency.p50_ms:.0f} ms, p99 {step.seen.latency.p99_ms:.0f} ms")
@@ -108,6 +108,10 @@ def _bar(console: Console) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
+    bar.update(task, completed=seconds)
 
 
 def _show(steps: list[Step], console: Console) -> None:
