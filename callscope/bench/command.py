@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from callscope import supervisor
 from callscope.bench import report
 from callscope.bench.run import run_step
 from callscope.bench.step import Step, next_legs
+from callscope.client.showing import progress_bar
 from callscope.config import Settings
 from callscope.errors import CallscopeError
 
@@ -67,7 +68,7 @@ def measure(
                 settings, chained=chained, ephemeral=True, free_ports=True, say=notes.print, workers=workers
             )
         )
-        bar = stack.enter_context(_bar(notes))
+        bar = stack.enter_context(progress_bar(notes))
         group = f"{settings.processors.group}-{'detect' if chained else 'fused'}"
         wanted = legs if legs is not None else next_legs(steps)
         while wanted is not None:
@@ -96,18 +97,6 @@ def _recordings(path: Path) -> list[Path]:
     if not found:
         raise CallscopeError(f"{path} holds no recordings ({', '.join(AUDIO_FILES)}).")
     return found
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
