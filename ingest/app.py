@@ -64,6 +64,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     try:
         for listen in LISTENERS:
             listeners += await _opened(listen, gate)
+        lifetime.settle_memory()
         for listener in listeners:
             telemetry.gateway_listening(listener.address)
         await asyncio.wait((stopped, deliveries, ticking), return_when=asyncio.FIRST_COMPLETED)
