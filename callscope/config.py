@@ -68,7 +68,9 @@ class Broker(_Section):
 class Topics(_Section):
     """How the topics are created where they do not exist."""
 
-    partitions: int = Field(DEFAULT_PARTITIONS, ge=1, le=1_000)
+    partitions: int = Field(
+        0, ge=0, le=1_000, description="0: one a core for the embedded broker (2 to 8), 8 on another cluster"
+    )
     replication: int = Field(1, ge=1, le=9)
 
 
@@ -499,13 +501,25 @@ def load(**overrides: object) -> Settings:
         ConfigError: naming every setting that is wrong, and how.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them, with a better message
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them, with a better message
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise ConfigError(
             "The configuration is wrong (defaults, then "
             f"{config_file()}, then CALLSCOPE_... in the environment):\n" + "\n".join(lines)
         ) from error
+    return settings if settings.topics.partitions else _with_partitions(settings)
+
+
+def _with_partitions(settings: Settings) -> Settings:
+    """Every partition costs each worker a request a batch, so a machine alone has no more of them than it has use for."""
+    number = DEFAULT_PARTITIONS if settings.kafka else min(DEFAULT_PARTITIONS, max(2, cores()))
+    return settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": number})})
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
@@ -520,4 +534,6 @@ def child_environment(**settings_by_name: str) -> dict[str, str]:
     Args:
         **settings_by_name: for example `kafka="127.0.0.1:9092"`; becomes CALLSCOPE_KAFKA.
     """
-    return {**os.environ, **{f"CALLSCOPE_{name.upper()}": value for name, value in settings_by_name.items()}}
+    ours = {f"CALLSCOPE_{name.upper()}": value for name, value in settings_by_name.items()}
+    # numpy's linear algebra keeps a thread a core that waits by spinning; a process of ours has its own core already.
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **ours}

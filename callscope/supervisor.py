@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import ssl
@@ -21,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from callscope import clock, kafka, lifetime
 from callscope.broker.broker import EmbeddedBroker
-from callscope.config import Settings, child_environment
+from callscope.config import Settings, child_environment, cores
 from callscope.errors import CallscopeError, ConfigError
 
 START_TIMEOUT_S = 60.0
@@ -139,6 +138,7 @@ def running(
             sink__microphone__stream=settings.sink.microphone.stream or addresses.gateway,
             sink__microphone__webrtc=settings.sink.microphone.webrtc or addresses.webrtc,
             sink__port=str(sink_port),
+            topics__partitions=str(settings.topics.partitions),
             log_level=settings.log_level,
         )
         if grpc_port is not None:
@@ -231,11 +231,6 @@ def _port(host: str, port: int, what: str, setting: str, free_ports: bool) -> in
         f"Port {port} on {host}, which the {what} is to use, is taken; perhaps another Callscope is running. "
         f"End that, or choose another port with {setting}=..."
     )
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def can_listen(host: str, port: int) -> int | None:

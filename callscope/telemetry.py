@@ -252,6 +252,11 @@ def ingest_admission(admits: bool, lag_ms: float) -> None:
         _ingest.warning("new streams are refused: a worker is %.0f ms behind", lag_ms)
 
 
+def ingest_workers_unheard(error: BaseException) -> None:
+    """What workers say of their lag is not read any more: new streams are taken whatever it is."""
+    _ingest.error("reports of workers are not read any more; their lag does not count", exc_info=error)
+
+
 def ingest_backpressure() -> None:
     """A source is held back because Kafka does not take audio as fast as it comes."""
     _backpressure.inc()

@@ -69,13 +69,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     try:
         for listen in LISTENERS:
             listeners += await _opened(listen, gate)
+        lifetime.settle_memory()
         for listener in listeners:
             telemetry.gateway_listening(listener.address)
-        await asyncio.wait((stopped, deliveries, ticking, watching), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stopped, deliveries, ticking), return_when=asyncio.FIRST_COMPLETED)
         telemetry.gateway_stopping(intake.open_streams)
         await asyncio.gather(*(listener.close() for listener in listeners))
-        if watching.done():
-            watching.result()
         for task in (deliveries, ticking):
             if task.done():
                 task.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-STEPS: Final = ((20, 0), (160, 40))
+STEPS: Final = ((10, 0), (70, 20), (160, 40))
 """Open streams up to which audio is held so many milliseconds; 0: not at all."""
 LONGEST_MS: Final = 60
 """Beyond these; what three frames take to come, and the longest record."""

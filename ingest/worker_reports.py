@@ -36,22 +36,16 @@ class WorkerReports:
         )
 
     async def run(self) -> None:
-        """Runs until cancelled.
-
-        Raises:
-            KafkaUnreachable: no broker answered at the start.
-            KafkaException: the client cannot go on.
-        """
+        """Runs until cancelled. Where the reports cannot be read any more, that is logged, and everything is taken."""
         reading = asyncio.create_task(self._follower.run())
+        reading.add_done_callback(_tell)
         try:
-            while not reading.done():
+            while True:
                 if self._admission.look(now := monotonic()):
                     telemetry.ingest_admission(self._admission.admits, self._admission.lag_ms(now))
-                await asyncio.wait((reading,), timeout=LOOK_S)
-            reading.result()
+                await asyncio.sleep(LOOK_S)
         finally:
             self._follower.stop()
-            reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
     def _take(self, records: Sequence[KafkaRecord]) -> None:
@@ -65,3 +59,8 @@ class WorkerReports:
                 self._admission.left(status.worker)
             else:
                 self._admission.heard(status.worker, status.lag_ms, monotonic())
+
+
+def _tell(reading: asyncio.Task[None]) -> None:
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        telemetry.ingest_workers_unheard(error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from callscope import telemetry
+from callscope.clock import monotonic
 from callscope.streams import StreamId
 from callscope.topics import WORKER_STATUS, Topic, partition_of
 from processors import wire
@@ -30,10 +31,20 @@ class Outbox:
     Args:
         producer: an idempotent confluent-kafka producer; delivery failures after its own retries are final.
         partitions: partitions of every topic.
+        unhurried: another that gathers records for longer, for topics that nobody is waiting for; None: there are none.
+        unhurried_topics: names of these.
     """
 
-    def __init__(self, producer: Producer, partitions: int) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        partitions: int,
+        unhurried: Producer | None = None,
+        unhurried_topics: Collection[str] = (),
+    ) -> None:
         self._producer = producer
+        self._unhurried = unhurried
+        self._unhurried_topics = unhurried_topics if unhurried is not None else ()
         self._partitions = partitions
         self._failure: KafkaError | None = None
 
@@ -61,9 +72,12 @@ class Outbox:
             delivered = callbacks.get(partition)
             if delivered is None:
                 delivered = callbacks[partition] = partial(self._delivered, batch)
+            producer = self._producer
+            if topic.name in self._unhurried_topics and self._unhurried is not None:
+                producer = self._unhurried
             while True:
                 try:
-                    self._producer.produce(
+                    producer.produce(
                         topic.name,
                         value=value,
                         key=str(stream),
@@ -94,7 +108,8 @@ class Outbox:
             telemetry.outbox_full()
 
     def _poll(self) -> None:
-        self._producer.poll(0)
+        for producer in self._producers():
+            producer.poll(0)
         if self._failure is not None:
             raise RuntimeError(f"Kafka did not take a result: {self._failure.str()}")
 
@@ -121,4 +136,11 @@ class Outbox:
         Returns:
             How many records were not, when the time was up.
         """
-        return int(await asyncio.to_thread(self._producer.flush, timeout_s))
+        deadline = monotonic() + timeout_s
+        left = 0
+        for producer in self._producers():
+            left += int(await asyncio.to_thread(producer.flush, max(0.0, deadline - monotonic())))
+        return left
+
+    def _producers(self) -> list[Producer]:
+        return [self._producer] if self._unhurried is None else [self._producer, self._unhurried]

@@ -47,11 +47,11 @@ class Fetching:
 
     Attributes:
         max_wait_ms: how long the broker holds a fetch for which it has too little.
-        min_bytes: what is enough. 1 answers at once, with few records at a time; more than comes in `max_wait_ms` paces
-            the fetches: they cost broker and worker less, and every record up to `max_wait_ms`.
+        min_bytes: what is enough. 1 answers at once, with few records at a time. More paces the fetches: under load
+            the gateway's ticks bring so much at once, and when it is quiet a record waits up to `max_wait_ms`.
     """
 
-    max_wait_ms: int = 10
+    max_wait_ms: int = 20
     min_bytes: int = 1 << 24
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import uvloop
 
-from callscope import kafka, telemetry
+from callscope import kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
@@ -56,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         hub.calls.caught_up(wall_ns())
         if not reading.done() and not stopping.done():
             await server.start()
+            lifetime.settle_memory()
             telemetry.dashboard_ready(server.address)
             await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():

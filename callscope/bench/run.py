@@ -16,12 +16,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from callscope import kafka, lifetime, supervisor
+from callscope import kafka, lifetime
 from callscope.bench.costs import Meter
 from callscope.bench.generator import Orders
 from callscope.bench.seen import Spread, Summary
 from callscope.bench.step import GENERATOR, Step
-from callscope.config import Settings
+from callscope.config import Settings, cores
 from callscope.errors import CallscopeError
 from callscope.supervisor import System
 from callscope.topics import AUDIO_FRAMES
@@ -97,7 +97,7 @@ def run_step(
                     costs,
                     lag.most,
                     round(busy, 2),
-                    supervisor.cores(),
+                    cores(),
                 )
         raise CallscopeError(f"The load generator ended by itself (exit code {child.wait()}).")
     finally:
