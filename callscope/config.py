@@ -238,6 +238,25 @@ class Limits(_Section):
     tenant_bytes_per_s: float | None = Field(None, gt=0)
 
 
+class Admission(_Section):
+    """When new calls are refused, because the workers are behind; calls that run go on."""
+
+    enabled: bool = True
+    refuse_lag_ms: int = Field(1_000, ge=1, description="so far behind live audio, any worker")
+    admit_lag_ms: int = Field(250, ge=0, description="and admitted again when none is farther behind than that")
+    refuse_after_s: float = Field(2.0, ge=0, description="the lag must have lasted so long")
+    admit_after_s: float = Field(3.0, ge=0)
+    forget_s: float = Field(
+        10.0, gt=0, description="a worker that says nothing for so long is gone, and does not count"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.admit_lag_ms > self.refuse_lag_ms:
+            raise ValueError("admit_lag_ms must not be above refuse_lag_ms")
+        return self
+
+
 LegName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 
 
@@ -310,6 +329,7 @@ class Ingest(_Section):
     origins: tuple[str, ...] = Field((), description="pages elsewhere that may send audio: https://host[:port]")
     tls: Tls = Tls()
     limits: Limits = Limits()
+    admission: Admission = Admission()
     twilio: Twilio = Twilio()
     audiohook: AudioHook = AudioHook()
     grpc: Grpc = Grpc()
@@ -377,6 +397,25 @@ class Infer(_Section):
     max_batch: int = Field(32, ge=1, le=4_096, description="windows a model is given at once")
 
 
+class Overload(_Section):
+    """When a worker that is behind live audio leaves work out: first inference, then features, never detection."""
+
+    shed: bool = Field(True, description="False: nothing is ever left out, however late it comes")
+    lag_ms: int = Field(120, ge=1, description="so far behind, for rise_s, and one stage more is left out")
+    calm_ms: int = Field(80, ge=0, description="never farther behind than that, for fall_s, and one is taken up again")
+    rise_s: float = Field(0.25, ge=0)
+    fall_s: float = Field(4.0, ge=0)
+    live_s: float = Field(
+        60.0, gt=0, description="audio older than that, of an import or after an outage, sheds nothing: nobody waits"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.calm_ms > self.lag_ms:
+            raise ValueError("calm_ms must not be above lag_ms")
+        return self
+
+
 class Processors(_Section):
     """The worker."""
 
@@ -387,6 +426,7 @@ class Processors(_Section):
     detect: Detect = Detect()
     extract: Extract = Extract()
     infer: Infer = Infer()
+    overload: Overload = Overload()
 
 
 class Microphone(_Section):

@@ -28,6 +28,7 @@
     │   ├── TooManyFromOne          1008, HTTP 429
     │   ├── TooManyStreams          1008
     │   ├── TooManyMessages         1008
+    │   ├── Overloaded              1013 (retriable) the workers are behind; no new calls now
     │   ├── TimedOut                4408
     │   ├── SourceFailed            4424, the source itself reported that it failed
     │   ├── TooSlow                 1013, a client that does not read its results
@@ -184,6 +185,13 @@ class TooManyMessages(IngestError):
     """Messages other than audio come faster than a client of the protocol has reason to send them."""
 
     close_code = 1008
+
+
+class Overloaded(IngestError):
+    """The workers are so far behind that another call would make it worse; those that run go on."""
+
+    close_code = 1013
+    retriable = True
 
 
 class TimedOut(IngestError):

@@ -54,6 +54,7 @@ class Follower:
         name: str,
         history_ms: Mapping[str, int] | None = None,
         wants: Callable[[bytes], bool] | None = None,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         """Prepares it.
 
@@ -65,6 +66,7 @@ class Follower:
             history_ms: topics that are read from so far back, not from their ends.
             wants: called in the reading thread with a record's key; the others are passed over there. None: all.
                 Not together with `history_ms`, whose end it could hide.
+            fetch_wait_ms: how long the broker may hold a fetch; what may come later costs it less.
         """
         assert wants is None or not history_ms
         self._settings = settings
@@ -73,6 +75,7 @@ class Follower:
         self._name = name
         self._history_ms = history_ms or {}
         self._wants = wants
+        self._fetch_wait_ms = fetch_wait_ms
         self._room = threading.BoundedSemaphore(WAITING_BATCHES)
         self._stopping = threading.Event()
         self._caught_up = asyncio.Event()
@@ -125,7 +128,7 @@ class Follower:
                 "queued.max.messages.kbytes": 32 * 1024,
                 "enable.partition.eof": False,
                 "group.id": self._name,
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.wait.max.ms": self._fetch_wait_ms,
                 "fetch.min.bytes": FETCH_ENOUGH_BYTES,
             },
         )

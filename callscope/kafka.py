@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from callscope import clock
 from callscope.config import Settings
 from callscope.errors import ConfigError, KafkaUnreachable
-from callscope.topics import TOPICS, Topic
+from callscope.topics import ALL_TOPICS, TOPICS, Topic
 
 log = logging.getLogger("callscope.kafka")
 
@@ -92,7 +92,7 @@ def consumer(settings: Settings, **extra: Any) -> Consumer:
     )
 
 
-def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = TOPICS, timeout_s: float = 15.0) -> None:
+def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, timeout_s: float = 15.0) -> None:
     """Create what is missing, with the retention of `callscope/topics.py`; check what exists.
 
     Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -93,6 +94,7 @@ _results_unreadable = Counter(
 )
 _shed_bytes = Counter("callscope_ingest_shed_bytes_total", "Audio discarded because Kafka did not keep up", ["source"])
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
+_admitting = Gauge("callscope_ingest_admitting", "1: new streams are taken; 0: refused, because the workers are behind")
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
 _kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
@@ -241,6 +243,20 @@ def ingest_delivery_failed(topic: str, key: str, reason: str) -> None:
     _ingest.error("record not delivered: %s, key %s: %s", topic, key, reason)
 
 
+def ingest_admission(admits: bool, lag_ms: float) -> None:
+    """New streams are refused from now on because of the workers' lag, or taken again."""
+    _admitting.set(admits)
+    if admits:
+        _ingest.info("new streams are taken again: the workers are %.0f ms behind", lag_ms)
+    else:
+        _ingest.warning("new streams are refused: a worker is %.0f ms behind", lag_ms)
+
+
+def ingest_workers_unheard(error: BaseException) -> None:
+    """What workers say of their lag is not read any more: new streams are taken whatever it is."""
+    _ingest.error("reports of workers are not read any more; their lag does not count", exc_info=error)
+
+
 def ingest_backpressure() -> None:
     """A source is held back because Kafka does not take audio as fast as it comes."""
     _backpressure.inc()
@@ -284,6 +300,15 @@ _withheld = Counter(
     "Windows kept from a model, because of the policy for the leg or for want of consent",
     ["model", "because"],
 )
+_lag_seconds = Gauge(
+    "callscope_worker_lag_seconds", "How far behind live audio the worker was, at most, in the last second"
+)
+_shedding_level = Gauge("callscope_worker_shedding_level", "Stages that leave work out: 0 none, 1 infer, 2 extract too")
+_work_shed = Counter(
+    "callscope_worker_shed_total",
+    "Left out under load: windows that were not judged (infer), segments without features (extract)",
+    ["stage"],
+)
 _consents = Counter("callscope_infer_consents_total", "Consent events read from call.events", ["allowed"])
 
 
@@ -313,6 +338,25 @@ def segment_without_features(stream: str, segment: int, reason: str) -> None:
 def windows_withheld(model: str, because: str, windows: int) -> None:
     """Windows were kept from a model; `because` is "policy" or "consent"."""
     _withheld.labels(model, because).inc(windows)
+
+
+def worker_lag(seconds: float) -> None:
+    """How far behind a worker is."""
+    _lag_seconds.set(seconds)
+
+
+def worker_sheds(stages: Sequence[str], lag_ms: float) -> None:
+    """What a worker leaves out has changed; nothing is left out where `stages` is empty."""
+    _shedding_level.set(len(stages))
+    if stages:
+        _processors.warning("overload: %.0f ms behind; left out from now on: %s", lag_ms, ", ".join(stages))
+    else:
+        _processors.info("overload is over: nothing is left out any more")
+
+
+def work_shed(stage: str, count: int) -> None:
+    """Windows or segments were left out."""
+    _work_shed.labels(stage).inc(count)
 
 
 def consents_delayed(reason: str) -> None:

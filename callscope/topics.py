@@ -17,7 +17,7 @@ class Topic:
 
     Attributes:
         name: the topic's name, an interface.
-        key: what its records are keyed by: "stream" (`<call id>/<leg>`) or "call" (`<call id>`).
+        key: what its records are keyed by: "stream" (`<call id>/<leg>`), "call" (`<call id>`) or "worker" (its name).
         value: full name of the Protobuf message, also sent in the `schema` header.
         writer: the program that writes it.
         retention_ms: how long records are kept.
@@ -36,9 +36,13 @@ VOICE_ACTIVITY = Topic("voice.activity", "stream", "callscope.v1.VoiceActivity",
 VOICE_SPEECH = Topic("voice.speech", "stream", "callscope.v1.SpeechFrame", "detect", DAY_MS)
 VOICE_FEATURES = Topic("voice.features", "stream", "callscope.v1.FeatureWindow", "extract", 7 * DAY_MS)
 VOICE_INSIGHTS = Topic("voice.insights", "stream", "callscope.v1.Insight", "infer", 7 * DAY_MS)
+WORKER_STATUS = Topic("worker.status", "worker", "callscope.v1.WorkerStatus", "processors", DAY_MS)
 
 TOPICS = (AUDIO_FRAMES, CALL_EVENTS, VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS)
-"""Every topic there is. All have the same number of partitions, so that a call has the same one everywhere."""
+"""Every topic about calls. All have the same number of partitions, so that a call has the same one everywhere."""
+
+ALL_TOPICS = (*TOPICS, WORKER_STATUS)
+"""These, and what the workers say of themselves."""
 
 DEFAULT_PARTITIONS = 8
 

@@ -15,12 +15,14 @@ from callscope import config, kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
+from ingest.admission import Admission
 from ingest.gateways import audiosocket, grpc_port, webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
 from ingest.gateways.origins import is_loopback
 from ingest.gateways.routes import ROUTES
 from ingest.intake import Intake
 from ingest.publisher import KafkaPublisher
+from ingest.worker_reports import WorkerReports
 
 LISTENERS: Final[tuple[Callable[[Gate], Awaitable[Listener | None]], ...]] = (
     lambda gate: websocket.listen(gate, ROUTES),
@@ -50,15 +52,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     if not access.is_open and not is_loopback(settings.ingest.host) and settings.ingest.tls.cert_file is None:
         telemetry.tokens_in_the_clear("ingest", settings.ingest.host)
     publisher = KafkaPublisher(settings)
+    admission = Admission(settings.ingest.admission)
     intake = Intake(
         publisher,
         settings.ingest.max_streams,
         settings.ingest.publish_timeout_s,
         settings.ingest.limits.streams_per_tenant,
+        admission,
     )
     gate = Gate(settings, intake, access)
     deliveries = asyncio.create_task(publisher.run())
     ticking = asyncio.create_task(intake.run())
+    watching = asyncio.create_task(WorkerReports(settings, admission).run())
     stopped = asyncio.create_task(stop.wait())
     listeners: list[Listener] = []
     try:
@@ -74,9 +79,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             if task.done():
                 task.result()
     finally:
-        for running in (stopped, deliveries, ticking):
+        for running in (stopped, deliveries, ticking, watching):
             running.cancel()
-        await asyncio.gather(stopped, deliveries, ticking, return_exceptions=True)
+        await asyncio.gather(stopped, deliveries, ticking, watching, return_exceptions=True)
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)
     return undelivered

@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic
-from callscope.errors import BadAudio, BadHello, NotPublished, StreamExists, TooManyFromOne, TooManyStreams
+from callscope.errors import (
+    BadAudio,
+    BadHello,
+    NotPublished,
+    Overloaded,
+    StreamExists,
+    TooManyFromOne,
+    TooManyStreams,
+)
 from callscope.streams import StreamId, is_name, tenant_and_call_id, topic_call_id
+from ingest.admission import Admission
 from ingest.audio import opus
 from ingest.audio.canonical import CanonicalAudio
 from ingest.audio.resample import RATE_HZ
@@ -48,6 +57,7 @@ class Intake:
         max_streams: how many may be open at once.
         publish_timeout_s: how long the end of a stream waits for Kafka.
         streams_per_tenant: how many of these may be one tenant's; None: all.
+        admission: whether new calls are taken; None: always. Further legs of calls that run are.
     """
 
     def __init__(
@@ -56,7 +66,9 @@ class Intake:
         max_streams: int,
         publish_timeout_s: float,
         streams_per_tenant: int | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
         self._streams_per_tenant = streams_per_tenant
         self.publisher = publisher
         self.publish_timeout_s = publish_timeout_s
@@ -111,6 +123,7 @@ class Intake:
             BadHello: a name that may not be.
             StreamExists: one of them is open already.
             TooManyStreams: the limit is reached.
+            Overloaded: the workers are behind.
             TooManyFromOne: the tenant's limit is reached.
             NotPublished: Kafka did not take the events.
         """
@@ -131,6 +144,10 @@ class Intake:
             raise TooManyStreams(
                 f"This gateway receives {len(self._open)} streams, its limit is {self._max_streams}. Try another "
                 "gateway, or again later."
+            )
+        if self._admission is not None and not self._admission.admits and ours.call_id not in self._calls:
+            raise Overloaded(
+                "The analysis is overloaded: calls that run go on, new ones are refused. Try again later."
             )
         if self._streams_per_tenant is not None:
             held = sum(tenant_and_call_id(stream.call_id)[0] == grant.tenant for stream in self._open)

@@ -6,8 +6,7 @@ from callscope import lifetime, telemetry
 from callscope.config import settings
 from callscope.errors import CallscopeError
 from processors.app import run
-
-STAGES = ("detect", "extract", "infer")
+from processors.topology import STAGES
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from callscope.streams import StreamId
 from callscope.topics import VOICE_SPEECH, partition_of
 from processors import topology
 from processors.consent_reader import ConsentReader
+from processors.load import BEAT_S, Load, unheard
 from processors.outbox import Outbox
 from processors.records import Consent
 from processors.stages.detect import Detect
@@ -29,7 +31,8 @@ from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.stages.opensmile_engine import OpenSmilePool
 from processors.streams import DetectStreams, ExtractStreams, InferStreams, no_consents
-from processors.topology import Pipeline
+from processors.topology import STAGES, Pipeline
+from schemas.v1.status_pb2 import WorkerStatus
 
 DRAIN_TIMEOUT_S = 10.0
 UNHURRIED_MS = 250
@@ -41,9 +44,12 @@ def build_pipeline(
     clock_ns: Callable[[], int] = clock.wall_ns,
     consents: Callable[[], Sequence[Consent]] = no_consents,
     stage: str | None = None,
+    tell: Callable[[WorkerStatus], None] = unheard,
 ) -> Pipeline:
     """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all."""
     config = settings.processors
+    worker = f"{stage or 'fused'}-{uuid.uuid4().hex[:8]}"
+    load = Load(config.overload, worker, STAGES if stage is None else (stage,), clock_ns, tell)
     engines = OpenSmilePool()
     engines.warm(config.extract.warm_engines if stage in (None, "extract") else 0)
     if stage in (None, "detect"):
@@ -53,8 +59,11 @@ def build_pipeline(
     infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
         DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, config.idle_stream_s),
-        ExtractStreams(lambda stream: Extract(stream, config.extract, engines), clock_ns),
-        InferStreams(infer, clock_ns, consents),
+        ExtractStreams(
+            lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract")
+        ),
+        InferStreams(infer, clock_ns, consents, lambda: load.sheds("infer")),
+        load,
     )
 
 
@@ -100,7 +109,12 @@ def build_app(
     """
     wiring = stage or "fused"
     app = faust_app(settings, wiring)
-    pipeline = build_pipeline(settings, consents=consents, stage=stage)
+    pipeline = build_pipeline(
+        settings,
+        consents=consents,
+        stage=stage,
+        tell=lambda status: outbox.announce(status.worker, status.SerializeToString(deterministic=True)),
+    )
     if stage is None:
         topology.fused(app, pipeline, outbox)
     else:
@@ -119,6 +133,14 @@ def build_app(
 
         for step in (pipeline.detect, pipeline.extract, pipeline.infer):
             step.drop(belongs)
+
+    @app.timer(BEAT_S)
+    async def beat(_: Any) -> None:
+        pipeline.load.beat()
+
+    @app.on_before_shutdown.connect
+    async def end(app: Any, **_: Any) -> None:
+        pipeline.load.stop()
 
     return app
 

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.streams import StreamId
-from callscope.topics import Topic, partition_of
+from callscope.topics import WORKER_STATUS, Topic, partition_of
 from processors import wire
 from processors.records import Envelope
 from processors.transport import Batch, Fetch
@@ -91,6 +91,21 @@ class Outbox:
                     await asyncio.sleep(POLL_INTERVAL_S)
                     self._poll()
         self._poll()
+
+    def announce(self, worker: str, status: bytes) -> None:
+        """Produce a record of `worker.status`; it belongs to no batch. With a full queue it is left out: more follow.
+
+        Args:
+            worker: its key.
+            status: its value.
+        """
+        partition = partition_of(worker, self._partitions)
+        try:
+            self._producer.produce(
+                WORKER_STATUS.name, value=status, key=worker, partition=partition, headers=_headers(WORKER_STATUS)
+            )
+        except BufferError:
+            telemetry.outbox_full()
 
     def _poll(self) -> None:
         for producer in self._producers():

@@ -190,6 +190,7 @@ class FeatureWindow:
         functionals: float32, shape (88,), or (0,) where they cannot be computed.
         summary: the running picture.
         statistics: of an utterance: the stream's finished segments so far, this one included.
+        missing_because: of an utterance that has no features: why; "shed": they were left out under load.
     """
 
     stream: StreamId
@@ -205,6 +206,7 @@ class FeatureWindow:
     functionals: NDArray[np.float32]
     summary: VoiceSummary
     statistics: StreamStatistics | None = None
+    missing_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,17 +129,24 @@ def _turns(envelopes: Sequence[Envelope]) -> list[list[int]]:
     return [[i for i in turn if i is not None] for turn in zip_longest(*places.values())]
 
 
+def never() -> bool:
+    """Nothing is shed."""
+    return False
+
+
 class ExtractStreams:
     """Speech frames in; feature windows out.
 
     Args:
         make: makes the stage of a new stream.
         clock: for the ledger.
+        sheds: whether features are to be left out; asked once a batch.
     """
 
-    def __init__(self, make: Callable[[StreamId], Extract], clock: Clock) -> None:
+    def __init__(self, make: Callable[[StreamId], Extract], clock: Clock, sheds: Callable[[], bool] = never) -> None:
         self._make = make
         self._clock = clock
+        self._sheds = sheds
         self._streams: dict[StreamId, Extract] = {}
 
     def __len__(self) -> int:
@@ -148,6 +155,7 @@ class ExtractStreams:
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Extract from each speech frame; anything else on the way is passed over."""
+        shed = self._sheds()
         results: list[Envelope] = []
         for envelope in envelopes:
             frame = envelope.record
@@ -160,15 +168,21 @@ class ExtractStreams:
                 stage = self._streams.get(frame.stream)
                 if stage is None:
                     stage = self._streams[frame.stream] = self._make(frame.stream)
-                outputs = self._step(stage, frame)
+                outputs = self._step(stage.leave_out if shed else stage.step, stage, frame)
             if outputs:
                 ledger = replace(envelope.ledger, extracted_ns=self._clock())
                 results += [Envelope(output, ledger) for output in outputs]
         return results
 
-    def _step(self, stage: Extract, frame: SpeechFrame) -> list[FeatureWindow]:
+    def _step(
+        self, step: Callable[[SpeechFrame], list[FeatureWindow]], stage: Extract, frame: SpeechFrame
+    ) -> list[FeatureWindow]:
         try:
-            return stage.step(frame)
+            outputs = step(frame)
+            for output in outputs:
+                if output.missing_because:
+                    telemetry.work_shed("extract", 1)
+            return outputs
         except FeatureEngineError as error:  # this segment has no features; the stream, and all others, go on
             telemetry.segment_without_features(str(frame.stream), frame.segment, str(error))
             stage.drop()
@@ -211,9 +225,18 @@ class InferStreams:
         infer: the models, the policy, the consents and the streams' baselines.
         clock: for the ledger.
         consents: what was allowed or refused since it was last asked; asked before every batch.
+        sheds: whether windows and speech are to be passed over; asked once a batch. Utterances are judged all the same:
+            there are few, and baselines rest on them.
     """
 
-    def __init__(self, infer: Infer, clock: Clock, consents: Callable[[], Sequence[Consent]] = no_consents) -> None:
+    def __init__(
+        self,
+        infer: Infer,
+        clock: Clock,
+        consents: Callable[[], Sequence[Consent]] = no_consents,
+        sheds: Callable[[], bool] = never,
+    ) -> None:
+        self._sheds = sheds
         self._infer = infer
         self._clock = clock
         self._fresh_consents = consents
@@ -235,6 +258,7 @@ class InferStreams:
         """Infer from each window and frame; a stream's end makes it forgotten."""
         for consent in self._fresh_consents():
             self._infer.obey(consent)
+        shed, passed_over = self._sheds(), 0
         windows: list[tuple[FeatureWindow, Ledger]] = []
         frames: list[tuple[SpeechFrame, Ledger]] = []
         results: list[Envelope] = []
@@ -248,6 +272,8 @@ class InferStreams:
                     self._forget_audio(record.stream)
                     if self.listens:
                         ends += self._end(envelope, record)
+                elif self.listens and shed:
+                    passed_over += record.last
                 elif self.listens:
                     self._listened.add(record.stream)
                     frames.append((record, envelope.ledger))
@@ -258,12 +284,16 @@ class InferStreams:
                 windows = []
                 self._forget(record.stream)
                 ends += self._end(envelope, record)
+            elif shed and record.kind is WindowKind.WINDOW:
+                passed_over += 1
             else:
                 self._streams.add(record.stream)
                 windows.append((record, envelope.ledger))
         results += self._run(self._infer.step_many, windows)
         results += self._run(self._infer.hear, frames)
         self._count_withheld()
+        if passed_over:
+            telemetry.work_shed("infer", passed_over)
         return results + ends
 
     def _run(

@@ -8,6 +8,8 @@
 Models of the waveform hear voice.speech: then infer reads that too. What speakers allowed or refused it learns from
 call.events before every batch (`processors.consent_reader`).
 
+Under load (`processors.load`) infer passes windows over, then extract leaves features out; detect never does.
+
 Two wirings of the same stages write the same records to the same topics. `chained`: every stage is a Faust agent of its
 own group, reading its topic from Kafka; scale any of them. `fused`: one agent runs all three in one process, handing
 results on in memory as well as writing them; for one machine, where a hop over Kafka buys nothing.
@@ -23,21 +25,25 @@ import faust
 
 from callscope.topics import AUDIO_FRAMES, VOICE_FEATURES, VOICE_SPEECH, Topic
 from processors.intake import decode_fetch
+from processors.load import Load
 from processors.outbox import Outbox
 from processors.records import Envelope, SpeechFrame
 from processors.streams import DetectStreams, ExtractStreams, InferStreams
 from processors.transport import RecordBatches
+
+STAGES = ("detect", "extract", "infer")
 
 Step = Callable[[Sequence[Envelope]], list[Envelope]]
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The three steps of one worker."""
+    """The three steps of one worker, and its load, which says what they leave out."""
 
     detect: DetectStreams
     extract: ExtractStreams
     infer: InferStreams
+    load: Load
 
     def __call__(self, frames: Sequence[Envelope]) -> list[Envelope]:
         """All of it at once: audio frames in, everything that comes of them out."""
@@ -55,7 +61,9 @@ def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
     @app.agent(frames, name="analyse")
     async def analyse(fetches: Any) -> None:
         async for fetch in fetches:
-            await outbox.send(fetch, pipeline(decode_fetch(fetch)))
+            records = decode_fetch(fetch)
+            pipeline.load.observe(records)
+            await outbox.send(fetch, pipeline(records))
 
 
 def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> None:
@@ -71,7 +79,9 @@ def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> N
         @app.agent(app.topic(topic.name, schema=RecordBatches()), name=f"{stage} {topic.name}")
         async def work(fetches: Any) -> None:
             async for fetch in fetches:
-                await outbox.send(fetch, step(decode_fetch(fetch)))
+                records = decode_fetch(fetch)
+                pipeline.load.observe(records)
+                await outbox.send(fetch, step(records))
 
     for topic in topics:
         read(topic)

@@ -225,6 +225,7 @@ def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
         functionals=record.functionals.tolist(),
         summary=features_pb2.VoiceSummary(**{name: value for name, value in summary.items() if value is not None}),
         statistics=None if record.statistics is None else _statistics_to(record.statistics),
+        missing_because=record.missing_because,
     )
 
 
@@ -251,6 +252,7 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
         functionals=np.array(message.functionals, np.float32),
         summary=VoiceSummary(voiced_share=summary.voiced_share, loudness_mean=summary.loudness_mean, **optional),
         statistics=_statistics_from(message.statistics) if message.HasField("statistics") else None,
+        missing_because=message.missing_because,
     )
 
 

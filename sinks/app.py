@@ -14,7 +14,7 @@ from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
 from callscope.following import Follower, KafkaRecord
-from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
+from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, WORKER_STATUS
 from sinks.hub import Hub
 from sinks.messages import RESULT_TOPICS, Message, Undecodable, message_of
 from sinks.websocket import ResultsServer
@@ -40,8 +40,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     server = ResultsServer(hub, settings.sink, Access(settings.access), is_healthy=lambda: reader.is_alive())
     reader = Follower(
         settings,
-        RESULT_TOPICS,
-        lambda records: server.publish(_messages(records)),
+        (*RESULT_TOPICS, WORKER_STATUS.name),
+        lambda records: server.publish(_messages(records, hub)),
         name="callscope-sink",
         history_ms={CALL_EVENTS.name: CALL_HISTORY_MS},
     )
@@ -92,10 +92,13 @@ async def _run_until_signal(settings: Settings) -> None:
     await run(settings, stop)
 
 
-def _messages(records: Sequence[KafkaRecord]) -> list[Message]:
+def _messages(records: Sequence[KafkaRecord], hub: Hub) -> list[Message]:
     messages = []
     for record in records:
         try:
+            if record.topic == WORKER_STATUS.name:
+                messages += hub.workers.heard(record.value)
+                continue
             message = message_of(record.topic, record.value)
         except Undecodable as error:
             telemetry.record_unreadable(record.topic, record.partition, record.offset, str(error))

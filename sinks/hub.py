@@ -12,6 +12,7 @@ from callscope.mailbox import Mailbox
 from sinks.calls import Calls
 from sinks.messages import Message, control
 from sinks.subscription import Subscription
+from sinks.workers import Workers
 
 DUPLICATE_WINDOW: Final = 131_072
 """Messages within which a repeated one is recognised: about a minute of 100 busy legs. A worker that takes over
@@ -133,6 +134,7 @@ class Hub:
             duplicate_window: messages within which a repeated one is recognised.
         """
         self.calls = Calls()
+        self.workers = Workers()
         self.subscribers: set[Subscriber] = set()
         self._queue_messages = queue_messages
         self._window = duplicate_window
@@ -165,13 +167,16 @@ class Hub:
         fields: dict[str, Any] = {**subscription.as_json(), "running": self.calls.running(now_ns, subscription)}
         if subscription.lld:
             fields["lld_columns"] = LLDS
+        if "system" in subscription.kinds:
+            fields["shedding"] = self.workers.shedding()
         subscriber.put(Reply(subscription, fields))
 
     def publish(self, message: Message) -> Delivery:
         """Gives a message to all who want it, unless it is one they had."""
         if self._is_duplicate(message):
             return Delivery(duplicate=True)
-        self.calls.heard(message)
+        if message.type != "system":
+            self.calls.heard(message)
         dropped = 0
         for subscriber in self.subscribers:
             subscription = subscriber.subscription
@@ -181,7 +186,7 @@ class Hub:
 
     def _is_duplicate(self, message: Message) -> bool:
         """Ids are kept as 64-bit hashes: among 131,072 a false match has a chance of 1 in 10^14."""
-        key = hash((message.tenant, message.id, message.type == "call" or self.calls.started_ns(message)))
+        key = hash((message.tenant, message.id, message.type in ("call", "system") or self.calls.started_ns(message)))
         if key in self._seen:
             return True
         self._seen.add(key)

@@ -20,7 +20,7 @@ from schemas.v1.features_pb2 import FeatureWindow, Moments, StreamStatistics, Vo
 from schemas.v1.insight_pb2 import Insight
 from schemas.v1.ledger_pb2 import Ledger
 
-TYPES: Final = ("activity", "features", "insight", "call")
+TYPES: Final = ("activity", "features", "insight", "call", "system")
 """What a subscriber can ask for; the `type` of every message that stands for a record."""
 
 RATE_HZ: Final = 16_000
@@ -47,7 +47,7 @@ class Message:
         type: one of `TYPES`.
         kind: what of that type: "level", "speech_start", "window", the model's name, "call_started", ...
         id: the same for the same finding, however often it is computed: stream, kind and media time.
-        call_id: the call.
+        call_id: the call; "" for what is about no call ("system").
         leg: the leg, or "" for what is about the whole call.
         start: media time, samples.
         duration: length, samples.
@@ -122,9 +122,9 @@ class Message:
             "type": self.type,
             "kind": self.kind,
             "id": self.id,
-            "call_id": self.call_id,
+            "call_id": self.call_id or None,
             "leg": self.leg or None,
-            "stream": self.stream,
+            "stream": self.stream or None,
             "start": self.start / RATE_HZ,
             "duration": self.duration / RATE_HZ,
             "is_final": self.is_final,
@@ -217,6 +217,7 @@ def _features(value: bytes) -> Message | None:
         fields={
             "segment": record.segment / RATE_HZ,
             "coverage": _rounded(record.coverage),
+            **({"missing_because": record.missing_because} if record.missing_because else {}),
             "lookahead_ms": _milliseconds(record.lookahead),
             "feature_set": record.feature_set,
             "summary": _summary(record.summary),

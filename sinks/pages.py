@@ -24,6 +24,7 @@ _FILES: Final = (
     "card.js",
     "connection.js",
     "latency.js",
+    "overload.js",
     "microphone.html",
     "microphone.js",
     "pcm-worklet.js",

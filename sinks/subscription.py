@@ -36,7 +36,12 @@ class Subscription:
     tenant: str = ""
 
     def wants(self, message: Message) -> bool:
-        """Whether a message belongs to it. Events about a whole call go to whoever follows one of its streams."""
+        """Whether a message belongs to it. Events about a whole call go to whoever follows one of its streams.
+
+        What is about no call ("system") goes to all who want such messages, of any tenant: it names none.
+        """
+        if message.type == "system":
+            return message.type in self.kinds
         if message.tenant != self.tenant or message.type not in self.kinds:
             return False
         return self.wants_stream(message.call_id, message.leg)

@@ -20,6 +20,7 @@ from callscope.errors import (
     IngestError,
     KeysUnavailable,
     NotPublished,
+    Overloaded,
     Replaced,
     ResultsLate,
     StreamExists,
@@ -49,6 +50,7 @@ STATUSES: Final[Mapping[type[IngestError], grpc.StatusCode]] = {
     Replaced: grpc.StatusCode.ABORTED,
     ResultsLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotPublished: grpc.StatusCode.UNAVAILABLE,
+    Overloaded: grpc.StatusCode.UNAVAILABLE,
     KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     GatewayStopping: grpc.StatusCode.UNAVAILABLE,
 }

@@ -23,6 +23,7 @@ from callscope.errors import (
     Forbidden,
     IngestError,
     NotPublished,
+    Overloaded,
     StreamExists,
     TimedOut,
     TooManyFromOne,
@@ -54,6 +55,7 @@ _STATUS: Final[dict[type[IngestError], HTTPStatus]] = {
     TooManyStreams: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyFromOne: HTTPStatus.TOO_MANY_REQUESTS,
     NotPublished: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _SHUTDOWN_S: Final = 3.0
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callscope.config import Extract as ExtractConfig
+from callscope.feature_sets import EGEMAPS_LLDS
 from callscope.streams import StreamId
 from processors.records import (
     FRAME_SAMPLES,
@@ -35,6 +36,7 @@ from processors.stages.engine import HOP_SAMPLES, EngineFactory, FeatureEngine
 from processors.stages.running_picture import RunningPicture
 
 _ROW_MS = 10
+_NO_PICTURE = VoiceSummary(0.0, None, None, 0.0, None, None)
 
 _KEPT_STATISTICS = 32
 """Segments that may come again after later ones, and still be added to the statistics of their time."""
@@ -56,6 +58,8 @@ class Extract:
         self._segment: _Segment | None = None
         self._done = -1
         """Segments up to this id have ended, or were given up."""
+        self._left_out: int | None = None
+        """The segment whose features are left out, until it ends."""
         self._statistics = deque([(-1, StreamStatistics())], maxlen=_KEPT_STATISTICS)
         """Of the stream's finished segments, as they were after each of the last."""
 
@@ -74,6 +78,8 @@ class Extract:
         Raises:
             FeatureEngineError: the engine failed; `drop` the segment.
         """
+        if record.segment == self._left_out:
+            return self.leave_out(record)
         if record.segment <= self._done:
             return []
         out: list[FeatureWindow] = []
@@ -91,6 +97,49 @@ class Extract:
         if record.last:
             out += self.flush()
         return out
+
+    def leave_out(self, record: SpeechFrame) -> list[FeatureWindow]:
+        """Take in speech without computing anything.
+
+        The engine needs all of a segment's audio: one of which any is left out gets no features any more, and no
+        window. The next one has them again.
+
+        Args:
+            record: the next audio of a segment; `last` ends it.
+
+        Returns:
+            When it ends, its utterance, which says that its features are missing, and why.
+
+        Raises:
+            FeatureEngineError: the engine failed at the end of the segment before; `drop` it.
+        """
+        if record.segment <= self._done and record.segment != self._left_out:
+            return []
+        if self._segment is not None and record.segment != self._segment.id:
+            return [*self.flush(), *self.leave_out(record)]
+        self.drop()
+        self._done = record.segment
+        self._left_out = None if record.last else record.segment
+        if not record.last:
+            return []
+        end = record.start + len(record.pcm)
+        return [
+            FeatureWindow(
+                stream=self._stream,
+                segment=record.segment,
+                kind=WindowKind.UTTERANCE,
+                start=record.segment,
+                duration=end - record.segment,
+                coverage=0.0,
+                lookahead=0,
+                feature_set="",
+                lld_first=0,
+                lld=NO_FLOATS.reshape(0, len(EGEMAPS_LLDS)),
+                functionals=NO_FLOATS,
+                summary=_NO_PICTURE,
+                missing_because="shed",
+            )
+        ]
 
     def flush(self) -> list[FeatureWindow]:
         """End an open segment here.

@@ -273,6 +273,8 @@ class _Voice:
 
 def _values(window: FeatureWindow, manifest: Manifest) -> tuple[float, ...] | str:
     """The features that a model asks for, or why there are none."""
+    if window.missing_because == "shed":
+        return "features: left out, there was more to do than the worker could"
     if window.coverage < manifest.input.min_coverage:
         return f"window: {window.coverage:.0%} of it was heard, {manifest.input.min_coverage:.0%} needed"
     voiced, needed = voiced_s(window), manifest.input.min_voiced_s

@@ -64,6 +64,7 @@ class FeatureWindow(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
+    MISSING_BECAUSE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     leg: _builtins.str
     segment: _builtins.int
@@ -81,6 +82,8 @@ class FeatureWindow(_message.Message):
     """Low-level descriptors that are new since the segment's previous record: rows of 25, one every 10 ms,
     row-major; the first row is the segment's frame number `lld_first`. Each row appears in exactly one record.
     """
+    missing_because: _builtins.str
+    """On utterances that have no features: why. "shed": the worker had more to do than it could."""
     @_builtins.property
     def lld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
@@ -115,10 +118,11 @@ class FeatureWindow(_message.Message):
         summary: Global___VoiceSummary | None = ...,
         statistics: Global___StreamStatistics | None = ...,
         ledger: _ledger_pb2.Ledger | None = ...,
+        missing_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger", "statistics", b"statistics", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "coverage", b"coverage", "duration", b"duration", "feature_set", b"feature_set", "functionals", b"functionals", "kind", b"kind", "ledger", b"ledger", "leg", b"leg", "lld", b"lld", "lld_first", b"lld_first", "lookahead", b"lookahead", "segment", b"segment", "start", b"start", "statistics", b"statistics", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "coverage", b"coverage", "duration", b"duration", "feature_set", b"feature_set", "functionals", b"functionals", "kind", b"kind", "ledger", b"ledger", "leg", b"leg", "lld", b"lld", "lld_first", b"lld_first", "lookahead", b"lookahead", "missing_because", b"missing_because", "segment", b"segment", "start", b"start", "statistics", b"statistics", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

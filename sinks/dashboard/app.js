@@ -4,6 +4,7 @@ import { Calls } from "./calls.js";
 import { Card } from "./card.js";
 import { Connection } from "./connection.js";
 import { Latency } from "./latency.js";
+import { Overload } from "./overload.js";
 import { readColours } from "./strip.js";
 
 const FIND_FROM_CALLS = 7;
@@ -13,6 +14,7 @@ const CALM_REDRAW_MS = 1_000; // where less motion is wanted
 const element = (id) => document.getElementById(id);
 const calls = new Calls();
 const latency = new Latency();
+const overload = new Overload(element("overload"));
 const cards = new Map();
 const touched = new Set();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -33,6 +35,8 @@ const observer = new IntersectionObserver(
 new Connection({
   onMessage(message) {
     const now = performance.now();
+    overload.take(message);
+    if (message.type === "system") return;
     if (message.ledger?.latency_ms != null && message.type !== "call") latency.add(now, message.ledger.latency_ms);
     const call = calls.take(message, now);
     if (call) touched.add(call.id);

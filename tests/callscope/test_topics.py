@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callscope.topics import TOPICS, partition_of
-from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2
+from callscope.topics import ALL_TOPICS, partition_of
+from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2, status_pb2
 
-MODULES = (activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2)
+MODULES = (activity_pb2, audio_pb2, events_pb2, features_pb2, insight_pb2, status_pb2)
 
 
 # Computed with org.apache.kafka.common.utils.Utils: (murmur2(bytes) & 0x7fffffff) % 8, as its default partitioner does.
@@ -25,8 +25,8 @@ def test_every_call_has_a_partition(call_id: str, partitions: int) -> None:
 
 def test_every_topic_names_a_message_that_exists() -> None:
     known = {m.full_name for module in MODULES for m in module.DESCRIPTOR.message_types_by_name.values()}
-    assert {topic.value for topic in TOPICS} <= known
+    assert {topic.value for topic in ALL_TOPICS} <= known
 
 
 def test_topic_names_are_unique() -> None:
-    assert len({topic.name for topic in TOPICS}) == len(TOPICS)
+    assert len({topic.name for topic in ALL_TOPICS}) == len(ALL_TOPICS)
