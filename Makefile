@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-stages bench-transports bench-accuracy bench-drift proto fmt
+.PHONY: help setup demo test check bench bench-doors bench-stages bench-transports bench-accuracy bench-drift proto fmt
 
 help: ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ check: setup ## Lint, types, layers, schemas
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy && $(RUN) lint-imports && $(RUN) python tools/check_schemas.py
 
 bench: .venv/.runtime ## Measure latency and CPU under load
-	@$(RUN) callscope demo --legs 20 --seconds 30
+	@$(RUN) callscope bench --legs 20
+
+bench-doors: setup ## CPU of the gateway, by protocol
+	@$(RUN) python -m bench.doors
 
 bench-stages: setup ## CPU of each stage, per second of audio and stream
 	@$(RUN) python -m bench.stages
