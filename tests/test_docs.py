@@ -6,10 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from callscope.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("processors/models/*/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+(?:\([^()]*\)[^()\s]*)?)(?:\s+\"[^\"]*\")?\)")
+VARIABLE = re.compile(r"\bCALLSCOPE_[A-Z0-9_]*[A-Z0-9]")
+NOT_SETTINGS = {"CALLSCOPE_CONFIG", "CALLSCOPE_CALL_ID", "CALLSCOPE_LEG"}
+"""Where the settings are, and two channel variables of Asterisk's."""
 MENTION = re.compile(r"\bdocs/[\w./-]*\w\.md\b")
 
 
@@ -50,3 +56,21 @@ def test_pages_that_are_named_elsewhere_exist() -> None:
     }
     assert len(named) > 20
     assert [(file, name) for file, name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def settings_of(model: type[BaseModel], prefix: str) -> set[str]:
+    """The names of all settings and sections, as the environment has them."""
+    found = set()
+    for name, field in model.model_fields.items():
+        variable = prefix + name.upper()
+        found.add(variable)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= settings_of(field.annotation, variable + "__")
+    return found
+
+
+def test_settings_that_are_named_exist() -> None:
+    known = settings_of(Settings, "CALLSCOPE_") | NOT_SETTINGS
+    named = {name for page in PAGES for name in VARIABLE.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 20
+    assert named <= known

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from callscope.bench import report
+from callscope.bench.step import Step
 from tests.callscope.bench.steps import NOTHING, step
 
 STEPS = [step(10), step(20, 80.0), step(40, 180.0), step(30, 90.0, lost=1)]
@@ -60,7 +61,7 @@ def test_stations_and_onsets_that_were_not_seen_are_not_told() -> None:
         ([], 0, "No step stayed within the limit: 99 % of results under 100 ms, none lost, none twice."),
     ],
 )
-def test_the_verdict(steps: list[report.Step], most: int, said: str) -> None:
+def test_the_verdict(steps: list[Step], most: int, said: str) -> None:
     assert report.most_legs(steps) == most
     assert report.verdict(steps) == said
 

@@ -78,7 +78,7 @@ def test_of_a_clean_run_nothing_is_reported() -> None:
     found = seen(clean())
     assert (found.lost, found.lost_because, found.duplicated, found.unpublished_s) == (0, [], 0, 0.0)
     assert found.latency == Spread(len(clean()), 50.0, 50.0, 50.0, 50.0)
-    assert {name: of.count for name, of in found.by_type.items()} == {"activity": 34, "features": 17, "insight": 17}
+    assert {name: of.count for name, of in found.by_type.items()} == {"activity": 34, "features": 12, "insight": 12}
 
 
 def test_the_ledger_is_told_from_station_to_station() -> None:
@@ -112,7 +112,7 @@ def test_a_start_of_speech_is_timed_from_the_onset() -> None:
         (lambda: without("activity", "speech_end", 1), 1, "speech did not end"),
         (lambda: without("features", "utterance", 0), 1, "no utterance of the segment at 0.50 s"),
         (lambda: without("features", "window", 3), 1, "windows are missing before 1.40 s"),
-        (lambda: without("insight", "arousal", 3), 1, "arousal judged 16 of 17"),
+        (lambda: without("insight", "arousal", 3), 1, "arousal judged 11 of 12"),
         (lambda: [*clean(), {"type": "dropped", "count": 4}], 4, "interim results were dropped"),
     ],
 )  # fmt: skip
@@ -174,7 +174,7 @@ def test_results_of_other_calls_are_not_looked_at() -> None:
 
 def test_a_few_reasons_are_enough() -> None:
     found = seen([one for one in levels() if round(one["start"] * 10) % 2 == 0])
-    assert found.lost == 15 and len(found.lost_because) == 10
+    assert found.lost == 14 and len(found.lost_because) == 10  # the last one is within what may be missing at the end
 
 
 def test_a_spread_of_nothing_has_no_figures() -> None:

@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from callscope.bench.step import FIRST_LEGS, GRAIN, LIMIT_MS, next_legs
+from callscope.bench.step import FIRST_LEGS, GRAIN, LIMIT_MS, Step, next_legs
 from tests.callscope.bench.steps import NOTHING, step
 
 
 def climb(limit: int) -> list[int]:
     """The legs tried on a machine that carries so many."""
     tried = []
-    steps = []
+    steps: list[Step] = []
     while (legs := next_legs(steps)) is not None:
         tried.append(legs)
         steps.append(step(legs, 60.0 if legs <= limit else 2 * LIMIT_MS))
@@ -37,10 +37,10 @@ def test_a_machine_that_carries_nothing_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize("bad", [step(20, LIMIT_MS), step(20, lost=1), step(20, duplicated=1)])
-def test_slow_lost_and_twice_are_over_the_limit(bad: object) -> None:
+def test_slow_lost_and_twice_are_over_the_limit(bad: Step) -> None:
     good = step(10)
     assert good.within
-    assert not bad.within  # type: ignore[attr-defined]
+    assert not bad.within
 
 
 def test_a_step_that_saw_nothing_is_over_the_limit() -> None:
