@@ -146,9 +146,7 @@ class Intake:
                 "gateway, or again later."
             )
         if self._admission is not None and not self._admission.admits and ours.call_id not in self._calls:
-            raise Overloaded(
-                "The analysis is overloaded: calls that run go on, new ones are refused. Try again later."
-            )
+            raise Overloaded("The analysis is overloaded: calls that run go on, new ones are refused. Try again later.")
         if self._streams_per_tenant is not None:
             held = sum(tenant_and_call_id(stream.call_id)[0] == grant.tenant for stream in self._open)
             if held + len(opened.streams) > self._streams_per_tenant:
