@@ -16,6 +16,10 @@ STATIONS: Final = ("published", "detected", "extracted", "inferred", "pushed")
 _TOLERANCE_S: Final = 0.001
 _END_S: Final = 0.15
 """The last level may end so long before the audio: less than an interval and a hop are never judged."""
+_SHED_WITHIN_NS: Final = 5_000_000_000
+"""A window that is not judged was shed if infer began to shed so long after it was made, at the latest."""
+_HOP_S: Final = 0.1
+_FIRST_WINDOW_S: Final = 0.5
 _ONSET_WITHIN_S: Final = (-0.05, 0.6)
 """A start of speech belongs to a laid-out utterance if it came so long after the utterance began."""
 
@@ -53,6 +57,8 @@ class Summary:
             results dropped for a slow subscriber.
         lost_because: the first few of them, in words.
         duplicated: results that came twice.
+        shed: windows without a judgement while infer was shed, windows and utterances of segments whose features were. A
+            worker that leaves work out says so; none of it is lost.
         unpublished_s: audio that was sent and never acknowledged, all calls.
     """
 
@@ -63,6 +69,7 @@ class Summary:
     lost: int
     lost_because: list[str]
     duplicated: int
+    shed: int
     unpublished_s: float
 
 
@@ -79,6 +86,8 @@ class _Leg:
     window_end: float = 0.0
     described: int = 0
     """Windows and utterances."""
+    described_ns: array[int] = field(default_factory=lambda: array("q"))
+    """When each window, not utterance, was made."""
     judged: dict[str, int] = field(default_factory=dict)
     """Model → windows and utterances of which it said something."""
 
@@ -97,6 +106,11 @@ class Seen:
         self._lost = 0
         self._because: list[str] = []
         self._duplicated = 0
+        self._shed = 0
+        self._shedding: dict[str, int] = {}
+        """Worker → since when it sheds infer."""
+        self._shed_spans: list[tuple[int, int]] = []
+        """When infer was shed."""
         self._unpublished_s = 0.0
 
     def call_began(
@@ -128,6 +142,13 @@ class Seen:
         if message["type"] == "dropped":
             self._lose(int(message["count"]), "interim results were dropped: the subscriber was too slow")
             return
+        if message["type"] == "subscribed":
+            for status in message.get("shedding", ()):
+                self._system(status)
+            return
+        if message["type"] == "system":
+            self._system(message)
+            return
         if message["type"] not in ("activity", "features", "insight"):
             return
         leg = self._legs.get((message["call_id"], message["leg"]))
@@ -142,6 +163,19 @@ class Seen:
             return
         leg.newest[rank] = end
         self._check(message, leg, name, end, before)
+
+    def _system(self, status: Mapping[str, Any]) -> None:
+        worker, since_ns = status["worker"], status["since_ns"]
+        began_ns = self._shedding.pop(worker, None)
+        if "infer" in status["shed"]:
+            self._shedding[worker] = since_ns if began_ns is None else began_ns
+        elif began_ns is not None:
+            self._shed_spans.append((began_ns, since_ns))
+
+    def _unjudged_and_shed(self, leg: _Leg) -> int:
+        """How many of its windows were made while infer was shed, or would have come to it then."""
+        spans = self._shed_spans + [(since, 1 << 62) for since in self._shedding.values()]
+        return sum(any(since - _SHED_WITHIN_NS <= at <= until for since, until in spans) for at in leg.described_ns)
 
     def _time(self, message: Mapping[str, Any], leg: _Leg, received_ns: int) -> None:
         ledger = message["ledger"]
@@ -171,6 +205,11 @@ class Seen:
         start = message["start"]
         if message["type"] == "features":
             leg.described += 1
+            if message["kind"] == "window":
+                leg.described_ns.append(message["ledger"]["extracted_ns"] or 0)
+            elif message.get("missing_because") == "shed":
+                told_s = leg.window_end if leg.window_of == message["segment"] else start + _FIRST_WINDOW_S - _HOP_S
+                self._shed += 1 + max(0, int((end - told_s + _TOLERANCE_S) / _HOP_S))
         match message["type"], message["kind"]:
             case "activity", "level":
                 missing = start - (before or 0.0)
@@ -205,8 +244,11 @@ class Seen:
             for segment in leg.utterances_due:
                 self._lose(1, f"{call_id}/{name}: no utterance of the segment at {segment:.2f} s")
             for model, judged in leg.judged.items():
-                if judged < leg.described:
-                    self._lose(leg.described - judged, f"{call_id}/{name}: {model} judged {judged} of {leg.described}")
+                missing = leg.described - judged
+                shed = min(missing, self._unjudged_and_shed(leg)) if missing else 0
+                self._shed += shed
+                if missing > shed:
+                    self._lose(missing - shed, f"{call_id}/{name}: {model} judged {judged} of {leg.described}")
 
     def _lose(self, count: int, because: str) -> None:
         self._lost += count
@@ -223,5 +265,6 @@ class Seen:
             self._lost,
             self._because,
             self._duplicated,
+            self._shed,
             round(self._unpublished_s, 3),
         )

@@ -71,6 +71,7 @@ class Step:
             "lost": self.seen.lost,
             "lost_because": self.seen.lost_because,
             "duplicated": self.seen.duplicated,
+            "shed": self.seen.shed,
             "unpublished_s": self.seen.unpublished_s,
             "within_limit": self.within,
             "by_type": {name: spread(of) for name, of in self.seen.by_type.items()},
