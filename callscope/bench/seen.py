@@ -57,8 +57,8 @@ class Summary:
             results dropped for a slow subscriber.
         lost_because: the first few of them, in words.
         duplicated: results that came twice.
-        shed: windows without a judgement while infer was shed, windows and utterances of segments whose features were. A
-            worker that leaves work out says so; none of it is lost.
+        shed: windows without a judgement while infer was shed, windows and utterances of segments whose features were.
+            A worker that leaves work out says so; none of it is lost.
         unpublished_s: audio that was sent and never acknowledged, all calls.
     """
 
