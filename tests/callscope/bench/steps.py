@@ -30,6 +30,7 @@ def step(legs: int, p99_ms: float = 60.0, *, lost: int = 0, duplicated: int = 0)
         lost,
         ["a level is missing"][:lost],
         duplicated,
+        0,
         0.0,
     )
     return Step(legs, 30.0, summary, COSTS, 12, 1.13, 2)
