@@ -13,8 +13,7 @@ import pytest
 from callscope import supervisor
 from callscope.client import results
 from callscope.client.recording import Recording
-from callscope.client.sender import NotSent
-from callscope.client.sending import send
+from callscope.client.sending import SendRefused, send
 from callscope.config import load
 from callscope.supervisor import System
 
@@ -25,7 +24,7 @@ STOPPED_S = 5.0
 
 @pytest.fixture
 def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    """A system of its own with one worker, which sheds as soon as it is a second late, and a gateway as quick to refuse."""
+    """A system of its own: one worker, which sheds as soon as it is a second late, and a gateway as quick to refuse."""
     for name, value in {
         "PROCESSORS__OVERLOAD__LAG_MS": "1000",
         "PROCESSORS__OVERLOAD__CALM_MS": "900",
@@ -35,9 +34,7 @@ def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
         "INGEST__ADMISSION__ADMIT_AFTER_S": "0",
     }.items():
         monkeypatch.setenv(f"CALLSCOPE_{name}", value)
-    with supervisor.running(
-        load(), chained=False, ephemeral=True, free_ports=True, say=print, workers=1
-    ) as system:
+    with supervisor.running(load(), chained=False, ephemeral=True, free_ports=True, say=print, workers=1) as system:
         yield system
 
 
@@ -53,8 +50,8 @@ async def test_a_worker_that_was_held_up_sheds_and_recovers_and_new_calls_wait(
         os.kill(worker, signal.SIGSTOP)
         try:
             await asyncio.sleep(STOPPED_S)
-            with pytest.raises(NotSent, match="overloaded"):
-                await send(demo_call, gateway, f"{call_id}-refused", ("customer", "agent"), speed=0)
+            with pytest.raises(SendRefused, match="overloaded"):
+                await send(demo_call, gateway, f"{call_id}-refused", ("customer", "agent"), speed=0, limit_s=1.0)
         finally:
             os.kill(worker, signal.SIGCONT)
         began = await _until(messages, seen, lambda message: message["type"] == "system")
@@ -88,8 +85,8 @@ async def _admitted(call: Recording, gateway: str, call_id: str) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                await send(call, gateway, call_id, ("customer", "agent"), speed=0)
-            except NotSent:
+                await send(call, gateway, call_id, ("customer", "agent"), speed=0, limit_s=1.0)
+            except SendRefused:
                 await asyncio.sleep(0.5)
             else:
                 return
