@@ -20,8 +20,8 @@ test: setup ## Run every test, on a real Kafka
 check: setup ## Lint, types, layers, schemas
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy && $(RUN) lint-imports && $(RUN) python tools/check_schemas.py
 
-bench: .venv/.runtime ## Measure latency and CPU under load
-	@$(RUN) callscope demo --legs 20 --seconds 30
+bench: .venv/.runtime ## How many legs this machine carries, and at what cost
+	@$(RUN) callscope bench
 
 bench-stages: setup ## CPU of each stage, per second of audio and stream
 	@$(RUN) python -m bench.stages

@@ -28,7 +28,18 @@ from callscope import kafka
 from callscope.broker import EmbeddedBroker
 from callscope.config import child_environment, load
 
-DOORS = ("websocket", "audiohook", "grpc", "webex", "webrtc", "webm")
+DOORS = (
+    "websocket",
+    "audiohook",
+    "twilio",
+    "grpc",
+    "webex",
+    "audiosocket",
+    "chan_websocket",
+    "raw_l16",
+    "webrtc",
+    "webm",
+)
 LISTENING = re.compile(r"gateway listening on (\S+)")
 SETTLE_S = 1.0
 

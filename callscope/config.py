@@ -512,7 +512,7 @@ def load(**overrides: object) -> Settings:
 
 
 def _with_partitions(settings: Settings) -> Settings:
-    """Every partition costs each worker a request a batch, so a machine alone has no more of them than it has use for."""
+    """Every partition costs each worker a request a batch: a machine alone has no more of them than it has use for."""
     number = DEFAULT_PARTITIONS if settings.kafka else min(DEFAULT_PARTITIONS, max(2, cores()))
     return settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": number})})
 

@@ -79,8 +79,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             if task.done():
                 task.result()
     finally:
-        for task in (stopped, deliveries, ticking, watching):
-            task.cancel()
+        for running in (stopped, deliveries, ticking, watching):
+            running.cancel()
         await asyncio.gather(stopped, deliveries, ticking, watching, return_exceptions=True)
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)

@@ -9,7 +9,7 @@ from processors.transport import Fetch
 
 
 def decode_fetch(fetch: Fetch) -> list[Envelope]:
-    """The fetch's records, in offset order within each partition, without those that are not what their topic promises."""
+    """The fetch's records, in offset order within each partition, without those that their topic does not promise."""
     envelopes = []
     for batch in fetch.batches.values():
         for record in batch.records:

@@ -67,7 +67,7 @@ def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
 
 
 def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> None:
-    """One agent does one stage; the others run in other workers. A stage that reads two topics has an agent for each."""
+    """One agent does one stage; the others run in other workers. A stage of two topics has an agent for each."""
     steps: Mapping[str, tuple[Step, Sequence[Topic]]] = {
         "detect": (pipeline.detect, [AUDIO_FRAMES]),
         "extract": (pipeline.extract, [VOICE_SPEECH]),

@@ -4,8 +4,8 @@ Faust hands every single record through a queue, an event and an interval tree; 
 that is most of its cost. This transport keeps Faust's consumer group, rebalancing, commits and agents, and makes these
 changes:
 
-- records are read by librdkafka (`processors.record_reader`), from where Faust says; aiokafka is the member of the group
-  that commits, and fetches nothing;
+- records are read by librdkafka (`processors.record_reader`), from where Faust says; aiokafka is the member of the
+  group that commits, and fetches nothing;
 - what a fetch brought of a topic becomes one message whose value is a `Fetch`, with a `Batch` for each partition, so
   that an agent works on all its streams together;
 - what may be committed of a partition is read off its batches in the order of their delivery: up to the first one that
@@ -86,7 +86,7 @@ class Fetch:
     batches: dict[int, Batch]
 
     def batch_of(self, partition: int) -> Batch:
-        """The batch of a partition; where it brought none of that partition, any: whoever waits for all waits for it."""
+        """The batch of a partition; where it brought none of that one, any: whoever waits for all waits for it."""
         return self.batches.get(partition) or next(iter(self.batches.values()))
 
 

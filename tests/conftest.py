@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from playwright.async_api import Browser, async_playwright
@@ -10,6 +12,9 @@ from playwright.async_api import Browser, async_playwright
 from callscope.broker import EmbeddedBroker
 from callscope.config import Settings, load
 from callscope.errors import DownloadFailed, JavaMissing
+
+# A script's background processes ignore Ctrl-C, and so does what they start; what these tests start shall not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -42,8 +47,8 @@ def kafka() -> Iterator[Settings]:
         broker.stop()
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def headless(*arguments: str) -> AsyncIterator[Browser]:
     """A headless Chromium from the system; without one the test fails under CI and is skipped elsewhere."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
@@ -52,8 +57,15 @@ async def chromium() -> AsyncIterator[Browser]:
             pytest.fail(reason)
         pytest.skip(reason)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
             await browser.close()
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    """That browser."""
+    async with headless() as browser:
+        yield browser

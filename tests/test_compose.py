@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,28 @@ def test_a_service_sets_settings_that_exist(name: str, monkeypatch: pytest.Monke
 def test_nothing_is_published_beyond_this_machine() -> None:
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_what_is_published_is_what_is_listened_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable, value in (OURS["ingest"]["environment"] | OURS["sink"]["environment"]).items():
+        monkeypatch.setenv(variable, str(value))
+    settings = load()
+    inside = [int(port.rpartition(":")[2]) for name in ("ingest", "sink") for port in OURS[name]["ports"]]
+    ingest = settings.ingest
+    assert inside == [ingest.port, ingest.grpc.port, ingest.audiosocket_port, settings.sink.port]
+
+
+def test_the_image_has_what_its_build_needs() -> None:
+    """What pyproject.toml names: the readme, the licences, the build hook."""
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    before = dockerfile[: dockerfile.index("RUN uv sync --frozen --no-dev --no-editable")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "custom" in project["tool"]["hatch"]["build"]["hooks"]
+    copied = {word for line in before.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]}
+    needed = {project["project"]["readme"], *project["project"]["license-files"], "hatch_build.py", "uv.lock"}
+    assert needed <= copied
+    assert all((ROOT / name).exists() for name in copied)
 
 
 def test_the_image_has_every_package() -> None:

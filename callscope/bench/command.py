@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from callscope import supervisor
 from callscope.bench import report
 from callscope.bench.run import run_step
 from callscope.bench.step import Step, next_legs
+from callscope.client.showing import progress_bar
 from callscope.config import Settings
 from callscope.errors import CallscopeError
 
@@ -66,14 +68,13 @@ def measure(
                 settings, chained=chained, ephemeral=True, free_ports=True, say=notes.print, workers=workers
             )
         )
-        bar = stack.enter_context(_bar(notes))
+        bar = stack.enter_context(progress_bar(notes))
         group = f"{settings.processors.group}-{'detect' if chained else 'fused'}"
         wanted = legs if legs is not None else next_legs(steps)
         while wanted is not None:
             task = bar.add_task(f"{wanted} legs", total=seconds)
-            step = run_step(
-                settings, system, wanted, seconds, heard, subscribers, [group], lambda s: bar.update(task, completed=s)
-            )
+            told = partial(_advance, bar, task)
+            step = run_step(settings, system, wanted, seconds, heard, subscribers, [group], told)
             bar.remove_task(task)
             steps.append(step)
             notes.print(f"{wanted} legs: p50 {step.seen.latency.p50_ms:.0f} ms, p99 {step.seen.latency.p99_ms:.0f} ms")
@@ -98,16 +99,8 @@ def _recordings(path: Path) -> list[Path]:
     return found
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
+    bar.update(task, completed=seconds)
 
 
 def _show(steps: list[Step], console: Console) -> None:

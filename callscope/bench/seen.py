@@ -53,12 +53,12 @@ class Summary:
         stages: time from each station of the ledger to the next.
         onset: from the moment an utterance began to be sent to the subscriber's having its start of speech.
         lost: results that should have come and did not: missing levels, starts without an end, speech without an
-            utterance, windows out of their rhythm or without the judgement of a model that judged others, interim results
-            dropped for a slow subscriber.
+            utterance, windows out of their rhythm or without the judgement of a model that judged others, interim
+            results dropped for a slow subscriber.
         lost_because: the first few of them, in words.
         duplicated: results that came twice.
-        shed: windows without a judgement while infer was shed, windows and utterances of segments whose features were. A
-            worker that leaves work out says so; none of it is lost.
+        shed: windows without a judgement while infer was shed, windows and utterances of segments whose features were.
+            A worker that leaves work out says so; none of it is lost.
         unpublished_s: audio that was sent and never acknowledged, all calls.
     """
 

@@ -83,7 +83,7 @@ def stream(
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--target", default="127.0.0.1:7072", show_default=True, help="The gateway's gRPC port.")
+@click.option("--target", default="127.0.0.1:7073", show_default=True, help="The gateway's gRPC port.")
 @click.option("--call-id", help="Default: the file's name and a random part.")
 @click.option("--legs", default="customer,agent", show_default=True, help="Names of the channels, left first.")
 @click.option("--token", help="A bearer token, where the gateway asks for one.")

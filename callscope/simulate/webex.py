@@ -119,7 +119,7 @@ def fork(
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--target", default="127.0.0.1:7072", show_default=True, help="The gateway's gRPC port.")
+@click.option("--target", default="127.0.0.1:7073", show_default=True, help="The gateway's gRPC port.")
 @click.option("--conversation-id", help="Default: a random one.")
 @click.option("--organisation-id", default="00000000-0000-4000-8000-000000000000", show_default=True)
 @click.option("--token", help="The data source's token, where the gateway asks for one.")

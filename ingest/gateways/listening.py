@@ -17,6 +17,7 @@ from callscope.clock import monotonic, wall_ns
 from callscope.errors import BadHello, IngestError, TimedOut
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
+from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
 from ingest.protocols.events import Audio, Ended, Event, Marked, Missing, Opened
@@ -115,7 +116,7 @@ class _Listening:
         try:
             for event in first:
                 await take(source, event, wall_ns())
-            await self._receive_and_watch(source)
+            await receive_and_watch(self._receive_all(source), self._watch(source))
             reason, whole = "end", True
         except IngestError as error:
             reason = closing.why_failed(error)
@@ -136,19 +137,6 @@ class _Listening:
                 return self._receive(await self._socket.recv())
         except TimeoutError:
             raise TimedOut(f"Nothing came within {limit_s:g} s of the connection.") from None
-
-    async def _receive_and_watch(self, source: Source) -> None:
-        receive = asyncio.create_task(self._receive_all(source))
-        watch = asyncio.create_task(self._watch(source))
-        try:
-            await asyncio.wait((receive, watch), return_when=asyncio.FIRST_COMPLETED)
-            if not receive.done():
-                await watch
-            await receive
-        finally:
-            receive.cancel()
-            watch.cancel()
-            await asyncio.gather(receive, watch, return_exceptions=True)
 
     async def _receive_all(self, source: Source) -> None:
         """Hand on events until the end. What is not read here waits in the socket."""

@@ -13,6 +13,7 @@ from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.pace import Pace
 from ingest.gateways.resumption import LiveStream
+from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
 from ingest.protocols.events import Audio, Consented, Ended, Marked, Missing, Opened, Placed
@@ -96,7 +97,7 @@ class _Stream:
             if self._protocol.resume is not None:
                 await source.place(source.taken, wall_ns())
                 await source.mark(Marked("reconnected"))
-            await self._receive_and_watch(source)
+            await receive_and_watch(self._receive(source), self._watch(source))
             reason, whole = "end", True
         except IngestError as error:
             reason = closing.why_failed(error)
@@ -134,19 +135,6 @@ class _Stream:
         return self._protocol.ready(
             self._settings.ack_interval_s, self._live.token, self._settings.resume_s, source.taken
         )
-
-    async def _receive_and_watch(self, source: Source) -> None:
-        receive = asyncio.create_task(self._receive(source))
-        watch = asyncio.create_task(self._watch(source))
-        try:
-            await asyncio.wait((receive, watch), return_when=asyncio.FIRST_COMPLETED)
-            if not receive.done():
-                await watch
-            await receive
-        finally:
-            receive.cancel()
-            watch.cancel()
-            await asyncio.gather(receive, watch, return_exceptions=True)
 
     async def _receive(self, source: Source) -> None:
         """Hand on audio until the client says that this was all. What is not read here waits in the socket."""

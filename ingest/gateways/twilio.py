@@ -19,6 +19,7 @@ from callscope.config import Scope, Twilio, TwilioAccount
 from callscope.errors import Forbidden, IngestError, TimedOut, Unauthorized
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
+from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
 from ingest.intake import Source
 from ingest.protocols.events import Audio, Ended, Event, Marked, Missing, Opened
@@ -103,13 +104,8 @@ class _MediaStream:
             closing.count(self._connection, closed)
 
     async def _receive_and_watch(self) -> None:
-        receive = asyncio.create_task(self._receive())
-        watch = asyncio.create_task(self._watch())
         try:
-            await asyncio.wait((receive, watch), return_when=asyncio.FIRST_COMPLETED)
-            if not receive.done():
-                await watch
-            await receive
+            await receive_and_watch(self._receive(), self._watch())
             self._reason = "end"
         except IngestError as error:
             self._reason = closing.why_failed(error)
@@ -119,10 +115,6 @@ class _MediaStream:
             closed_well = closed.rcvd_then_sent and closed.rcvd is not None and closed.rcvd.code == 1000
             self._reason = "end" if closed_well else closing.why_closed(closed)
             raise
-        finally:
-            receive.cancel()
-            watch.cancel()
-            await asyncio.gather(receive, watch, return_exceptions=True)
 
     async def _receive(self) -> None:
         """Hand on audio until the platform stops the stream. What is not read here waits in the socket."""

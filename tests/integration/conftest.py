@@ -29,9 +29,10 @@ def fused(kafka: Settings) -> Iterator[System]:
 
 
 @pytest.fixture(scope="session")
-def chained() -> Iterator[System]:
+def chained(kafka: Settings) -> Iterator[System]:
     """The other wiring, with a broker of its own so that its records do not mix with the first one's."""
-    with supervisor.running(load(), chained=True, ephemeral=True, free_ports=True, say=print) as system:
+    own = load(topics={"partitions": kafka.topics.partitions})
+    with supervisor.running(own, chained=True, ephemeral=True, free_ports=True, say=print) as system:
         yield system
 
 

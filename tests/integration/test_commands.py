@@ -1,20 +1,30 @@
-"""The commands of someone who uses the system: send, watch, topics, and the load mode's runner."""
+"""The commands of someone who uses the system: send, watch, topics, and a step of the load test."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from importlib.resources import files
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
 
 import pytest
 
+from callscope.bench.run import run_step
+from callscope.bench.step import GENERATOR
 from callscope.client.recording import Recording
+from callscope.client.sending import send
 from callscope.config import Settings, child_environment
-from callscope.demo import load
 from callscope.supervisor import System
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def shipped_call() -> Iterator[Path]:
+    with as_file(files("callscope.demo") / "call.ogg") as path:
+        yield path
 
 
 async def callscope(kafka: Settings, *arguments: str) -> asyncio.subprocess.Process:
@@ -55,8 +65,9 @@ async def test_watch_gives_json_lines(fused: System, kafka: Settings, demo_call:
     try:
         first = json.loads(await asyncio.wait_for(command.stdout.readline(), 30))
         assert first["type"] == "subscribed"
-        came_to = await load.run(demo_call, fused.addresses, 1, 1.0)
-        assert came_to.tally.latencies_ms
+        await send(demo_call, fused.addresses.gateway, call_id, ("customer", "agent"), speed=0, limit_s=2.0)
+        while json.loads(await asyncio.wait_for(command.stdout.readline(), 30))["type"] != "activity":
+            continue
     finally:
         command.terminate()
         await command.wait()
@@ -70,8 +81,14 @@ async def test_topics_lists_all_of_them(fused: System, kafka: Settings) -> None:
         assert name in out.decode()
 
 
-async def test_load_mode_counts_every_leg(fused: System, demo_call: Recording) -> None:
-    came_to = await load.run(demo_call, fused.addresses, 3, 2.0)
-    levels = 3 * 2.0 / 0.1
-    assert len(came_to.tally.latencies_ms) >= levels
-    assert came_to.behind_s < 0.05
+async def test_a_step_of_the_load_test_loses_nothing(fused: System, kafka: Settings, shipped_call: Path) -> None:
+    told: list[float] = []
+    group = f"{kafka.processors.group}-fused"
+    step = await asyncio.to_thread(run_step, kafka, fused, 2, 5.0, [shipped_call], 1, [group], told.append)
+    assert (step.legs, step.seconds) == (2, 5.0)
+    assert (step.seen.lost, step.seen.lost_because, step.seen.duplicated) == (0, [], 0)
+    assert step.seen.unpublished_s == 0
+    assert set(step.costs) == {*fused.pids(), GENERATOR}
+    assert all(cost.memory_mb > 0 for cost in step.costs.values())
+    assert step.seen.by_type["activity"].count >= 2 * 4.0 / 0.1
+    assert told == sorted(told) and told[-1] >= 4.0

@@ -15,8 +15,6 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from callscope import kafka as kafka_setup
-from callscope import telemetry
 from callscope.client import audiohook
 from callscope.client.audiohook import Skip
 from callscope.client.audiohook_messages import Session
@@ -24,10 +22,10 @@ from callscope.client.recording import Recording
 from callscope.client.sending import SendRefused
 from callscope.config import AudioHook, Settings
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
-from ingest import app
 from ingest.audio.resample import Resampler
 from schemas.v1.audio_pb2 import AudioFrame
 from schemas.v1.events_pb2 import CallEvent
+from tests.integration.own_gateway import own_gateway
 from tests.integration.records import Stored, read_call
 
 pytestmark = pytest.mark.integration
@@ -45,19 +43,8 @@ async def gateway(kafka: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             "refusal_delay_s": 0.0,
         }
     )
-    settings = kafka.model_copy(update={"ingest": kafka.ingest.model_copy(update={"port": 0, "audiohook": hook})})
-    kafka_setup.ensure_topics(settings)
-    addresses: asyncio.Queue[str] = asyncio.Queue()
-    monkeypatch.setattr(telemetry, "gateway_listening", addresses.put_nowait)
-    stop = asyncio.Event()
-    running = asyncio.create_task(app.run(settings, stop))
-    try:
-        async with asyncio.timeout(10):
-            address = await addresses.get()
-        yield address.replace("/v1/stream", "/audiohook")
-    finally:
-        stop.set()
-        assert await running == 0, "records not known to have reached Kafka"
+    async with own_gateway(kafka, monkeypatch, "/audiohook", audiohook=hook) as address:
+        yield address
 
 
 def session() -> Session:

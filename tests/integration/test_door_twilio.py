@@ -13,17 +13,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from callscope import kafka as kafka_setup
-from callscope import telemetry
 from callscope.client.recording import Recording
 from callscope.client.twilio_messages import VENDORS, Codec
 from callscope.config import Settings
 from callscope.simulate.twilio import Stream, send, signed
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
-from ingest import app
 from ingest.audio.resample import Resampler
 from schemas.v1.audio_pb2 import AudioFrame
 from schemas.v1.events_pb2 import CallEvent
+from tests.integration.own_gateway import own_gateway
 from tests.integration.records import Stored, read_when
 
 pytestmark = pytest.mark.integration
@@ -39,19 +37,8 @@ async def gateway(kafka: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     twilio = kafka.ingest.twilio.model_validate(
         {"public_url": PUBLIC, "accounts": [{"name": "main", "secret": SECRET, "tenant": "acme"}]}
     )
-    settings = kafka.model_copy(update={"ingest": kafka.ingest.model_copy(update={"port": 0, "twilio": twilio})})
-    kafka_setup.ensure_topics(settings)
-    addresses: asyncio.Queue[str] = asyncio.Queue()
-    monkeypatch.setattr(telemetry, "gateway_listening", addresses.put_nowait)
-    stop = asyncio.Event()
-    running = asyncio.create_task(app.run(settings, stop))
-    try:
-        async with asyncio.timeout(10):
-            address = await addresses.get()
-        yield address.replace("/v1/stream", "/twilio")
-    finally:
-        stop.set()
-        assert await running == 0, "records not known to have reached Kafka"
+    async with own_gateway(kafka, monkeypatch, "/twilio", twilio=twilio) as address:
+        yield address
 
 
 def ended(count: int) -> Callable[[list[Stored]], bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from callscope.client.recording import Recording
 from callscope.config import Settings
@@ -21,7 +20,7 @@ from callscope.supervisor import System
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
 from schemas.v1.audio_pb2 import AudioFrame
 from schemas.v1.events_pb2 import CallEvent
-from tests.conftest import CHROMIUM_ARGUMENTS
+from tests.conftest import headless
 from tests.ingest.reading import records_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
@@ -41,24 +40,12 @@ def spoken(demo_call: Recording, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 async def speaking(spoken: Path) -> AsyncIterator[Browser]:
     """A Chromium whose microphone plays the file over and over, and whose pages may hear it."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        reason = "no Chromium on the PATH; install Debian's package chromium"
-        if os.environ.get("CI", "").lower() in ("1", "true"):  # noqa: TID251  # says where tests run
-            pytest.fail(reason)
-        pytest.skip(reason)
-    arguments = [
-        *CHROMIUM_ARGUMENTS,
+    async with headless(
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={spoken}",
-    ]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=arguments)
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    ) as browser:
+        yield browser
 
 
 def loudness(pcm: NDArray[np.int16], hop: int = 1_600) -> NDArray[np.float64]:

@@ -151,8 +151,8 @@ async def test_a_second_worker_takes_partitions_over_and_nothing_is_lost(kafka: 
     group = f"{topic.name}-group"
     seen: list[Counter[int]] = [Counter(), Counter()]
 
-    def work(number: int) -> Callable[[Batch], None]:
-        return lambda batch: seen[number].update(number(record) for record in batch.records)
+    def work(name: int) -> Callable[[Batch], None]:
+        return lambda batch: seen[name].update(number(record) for record in batch.records)
 
     produce(kafka, topic, 0, 160)
     async with worker(kafka, topic, group, work(0)):

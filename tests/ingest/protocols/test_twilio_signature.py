@@ -11,7 +11,7 @@ def test_the_known_signature() -> None:
 
 
 def test_signatures_made_by_the_platforms_own_libraries() -> None:
-    # twilio 9.8: RequestValidator(SECRET).compute_signature(url, {}); plivo 4.59: signature_v3.get_signature_v3.
+    # twilio 9.13.0: RequestValidator(SECRET).compute_signature(url, {}); plivo 4.63.0: signature_v3.get_signature_v3.
     assert twilio_signature(SECRET, URL + "?a=1") == "e9qZAvROGKr2x3xMAqj+i6oaVm0="
     plivo_url = "wss://callscope.example.com/ingest/plivo?b=2&a=1"
     assert plivo_signature(SECRET, plivo_url, "12345") == "4xh47X2pEacXrQfppaor98QuCUzL3TtW3Im/BXugOnQ="
