@@ -25,6 +25,7 @@ def test_a_row_has_every_column() -> None:
         "max ms": "110",
         "lost": "0",
         "twice": "0",
+        "shed": "0",
         "CPU/leg ms/s": "30.0",
         "gateway": "4.0",
         "broker": "5.0",
