@@ -22,7 +22,7 @@ def test_the_level_changes_by_one_and_only_after_a_wait_on_one_side(steps: list[
         now += pause
         if value <= HIGH:
             since["high"] = float("inf")
-        elif since["high"] == float("inf") or not changed_at and now == pause:
+        elif since["high"] == float("inf") or (not changed_at and now == pause):
             since["high"] = now
         if value > LOW:
             since["low"] = float("inf")
