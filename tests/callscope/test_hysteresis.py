@@ -14,28 +14,19 @@ def levels() -> Hysteresis:
 
 
 @given(figures)
-def test_the_level_changes_by_one_and_only_after_a_wait_on_one_side(steps: list[tuple[float, float]]) -> None:
-    hysteresis, now = levels(), 0.0
-    since = {"high": 0.0, "low": 0.0}
-    changed_at, before = 0.0, 0
+def test_the_level_changes_by_one_and_never_sooner_than_its_wait_allows(steps: list[tuple[float, float]]) -> None:
+    hysteresis, now, before, changed_at = levels(), 0.0, 0, 0.0
     for value, pause in steps:
         now += pause
-        if value <= HIGH:
-            since["high"] = float("inf")
-        elif since["high"] == float("inf") or (not changed_at and now == pause):
-            since["high"] = now
-        if value > LOW:
-            since["low"] = float("inf")
-        elif since["low"] == float("inf"):
-            since["low"] = now
         level = hysteresis.observe(value, now)
         assert abs(level - before) <= 1
         assert 0 <= level <= 2
         if level > before:
             assert value > HIGH
+            assert now - changed_at >= min(RISE_S, now) - 1e-9
         if level < before:
             assert value <= LOW
-            assert now - max(since["low"], changed_at) >= FALL_S - 1e-9
+            assert now - changed_at >= FALL_S - 1e-9
         if level != before:
             changed_at, before = now, level
 
@@ -70,3 +61,12 @@ def test_a_single_high_figure_changes_nothing() -> None:
     hysteresis.observe(10 * HIGH, 0.0)
     hysteresis.observe(LOW, 5.0)
     assert hysteresis.observe(10 * HIGH, 6.0) == 0
+
+
+def test_by_the_mean_it_falls_though_a_few_figures_are_high() -> None:
+    smoothed, plain = Hysteresis(1, HIGH, LOW, 0.0, FALL_S, 0.5), Hysteresis(1, HIGH, LOW, 0.0, FALL_S)
+    for hysteresis in (smoothed, plain):
+        hysteresis.observe(HIGH + 1, 0.0)
+        for tick in range(1, 400):
+            hysteresis.observe(2 * LOW if tick % 20 == 0 else LOW / 2, tick * 0.02)
+    assert (smoothed.level, plain.level) == (0, 1)

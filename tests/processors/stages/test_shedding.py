@@ -30,7 +30,7 @@ def test_within_ten_seconds_of_normal_load_everything_is_back(steps: list[tuple[
         shedding.observe(lag_ms, now)
     for _ in range(100):
         now += 0.1
-        shedding.observe(CONFIG.calm_ms, now)
+        shedding.observe(0.75 * CONFIG.calm_ms, now)
     assert shedding.shed == ()
 
 
