@@ -154,3 +154,14 @@ def test_a_stage_by_itself_is_late_only_by_what_it_adds() -> None:
         record = speech(0.1)[0]
         worker.pipeline.load.observe([Envelope(record, Ledger(published_ns=now - 5 * SECOND_NS, extracted_ns=now))])
     assert not worker.told
+
+
+def test_a_file_that_is_sent_faster_than_it_was_spoken_sheds_nothing() -> None:
+    worker = Worker()
+    for frame in speech(2.0, 2.0):  # all of it arrives within moments, and is worked on a second later
+        worker.clock.now_ns += 1_000_000
+        at_ns = worker.clock.now_ns - SECOND_NS
+        envelopes = [Envelope(frame, Ledger(arrived_ns=at_ns, published_ns=at_ns))]
+        worker.pipeline.load.observe(envelopes)
+        worker.pipeline(envelopes)
+    assert not worker.told
