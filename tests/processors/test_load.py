@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from callscope.config import load
+from callscope.config import Overload, load
 from callscope.streams import StreamId
 from processors import wire
 from processors.app import build_pipeline
@@ -40,7 +40,10 @@ class Worker:
     def __init__(self, stage: str | None = None) -> None:
         self.clock = Clock()
         self.told: list[WorkerStatus] = []
-        settings = load(processors={"detect": {"detector": "energy"}})  # for which the voice of a machine is one, too
+        quick = {"lag_ms": 120, "calm_ms": 80, "rise_s": 0.25}
+        settings = load(
+            processors={"detect": {"detector": "energy"}, "overload": quick}  # for energy a machine's voice is one, too
+        )
         self.pipeline: Pipeline = build_pipeline(settings, self.clock, stage=stage, tell=self.told.append)
 
     def work(self, frames: Sequence[AudioFrame], late_ms: float) -> list[Envelope]:
@@ -88,7 +91,7 @@ def test_whatever_is_shed_detection_is_the_same_to_the_bit() -> None:
 
 def test_first_infer_is_shed_and_utterances_are_judged_all_the_same() -> None:
     worker, frames = Worker(), speech(2.0)
-    hysteresis = load().processors.overload
+    hysteresis = Overload(lag_ms=120, calm_ms=80, rise_s=0.25)
     calm = Worker().work(frames, 5)
     worker.work(speech(0.3)[: int(hysteresis.rise_s / 0.02) + 2], 500)  # late for so long that infer goes
     assert worker.told[-1].shed == ["infer"]
