@@ -39,10 +39,12 @@ class Workers:
             del self._shedding[gone]
             told.append(_message(gone, (), status.time_ns, status.time_ns))
         before = self._shedding.pop(status.worker, None)
-        if status.shed and not status.stopped:
+        shed = () if status.stopped else tuple(status.shed)
+        if shed:
             self._shedding[status.worker] = status
-        if list(status.shed) != (list(before.shed) if before else []):
-            told.append(_message(status.worker, tuple(status.shed), status.since_ns, status.time_ns))
+        if shed != (tuple(before.shed) if before else ()):
+            since_ns = status.time_ns if status.stopped else status.since_ns
+            told.append(_message(status.worker, shed, since_ns, status.time_ns))
         return told
 
     def shedding(self) -> list[Mapping[str, Any]]:

@@ -11,6 +11,9 @@ from callscope.hysteresis import Hysteresis
 ORDER: Final = ("infer", "extract")
 """Stages in the order in which they are shed; what is not named here never is."""
 
+SMOOTHING_S: Final = 0.5
+"""Time constant of the mean lag that decides when work is taken up again."""
+
 
 class Shedding:
     """The policy of one worker.
@@ -27,7 +30,12 @@ class Shedding:
         self._stages = stages
         self._live_ms = config.live_s * 1_000
         self._levels = Hysteresis(
-            len(ORDER) if config.shed else 0, config.lag_ms, config.calm_ms, config.rise_s, config.fall_s
+            len(ORDER) if config.shed else 0,
+            config.lag_ms,
+            config.calm_ms,
+            config.rise_s,
+            config.fall_s,
+            SMOOTHING_S,
         )
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 from callscope.access import Access
 from callscope.config import Ingest, load
+from ingest.admission import Admission
 from ingest.gateways.gate import Gate
 from ingest.gateways.routes import ROUTES
 from ingest.gateways.websocket import WebSocketListener, listen
@@ -33,12 +34,14 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(access: dict[str, Any] | None = None, **ingest: Any) -> AsyncIterator[Serving]:
+async def serving(
+    access: dict[str, Any] | None = None, admission: Admission | None = None, **ingest: Any
+) -> AsyncIterator[Serving]:
     settings = load(ingest=Ingest(**{"port": 0, "ack_interval_s": 0.02, **ingest}), access=access or {})
     publisher = RecordingPublisher()
     limits = settings.ingest.limits
     intake = Intake(
-        publisher, settings.ingest.max_streams, settings.ingest.publish_timeout_s, limits.streams_per_tenant
+        publisher, settings.ingest.max_streams, settings.ingest.publish_timeout_s, limits.streams_per_tenant, admission
     )
     gate = Gate(settings, intake, Access(settings.access))
     listener = await listen(gate, ROUTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 
 import pytest
@@ -26,11 +26,14 @@ def demo_call() -> Recording:
 @contextmanager
 def unhurried(settings: Settings, *, chained: bool) -> Iterator[System]:
     """A system that leaves nothing out and refuses nobody, however slow the machine is: its results are the audio's."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
-        environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
-        with supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=print) as system:
-            yield system
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:  # for its processes, not for those of other tests
+            environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
+            environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
+            system = stack.enter_context(
+                supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=print)
+            )
+        yield system
 
 
 @pytest.fixture(scope="session")
