@@ -39,7 +39,6 @@ pytestmark = pytest.mark.integration
 
 LEGS = ("customer", "agent")
 SECONDS = 24.0
-FRAME_BYTES = 640
 
 
 async def send_call(system: System, call: Recording, call_id: str, seconds: float = SECONDS) -> None:
@@ -201,34 +200,42 @@ async def test_a_refusal_holds_from_its_media_time_on(
     assert {(judgement.start, judgement.duration) for judgement in judged} == allowed
 
 
-def frames_of(speech: SpeechFrame) -> Iterator[SpeechFrame]:
-    """The frames of a record of speech, and what it says besides."""
-    for at in range(0, len(speech.pcm), FRAME_BYTES):
-        frame = SpeechFrame()
-        frame.CopyFrom(speech)
-        frame.start, frame.pcm, frame.last = speech.start + at // 2, speech.pcm[at : at + FRAME_BYTES], False
-        yield frame
-    if speech.last or speech.stream_ended:
-        speech.start += len(speech.pcm) // 2
-        speech.pcm = b""
-        yield speech
+def joined(speech: list[SpeechFrame]) -> Iterator[SpeechFrame]:
+    """One record for each piece of a leg's segments that was heard, or lost, in one go; each must follow the last."""
+    piece: SpeechFrame | None = None
+    for record in speech:
+        if piece is not None and (record.segment, record.lost) == (piece.segment, piece.lost) and not piece.last:
+            assert record.start == piece.start + len(piece.pcm) // 2
+            piece.pcm += record.pcm
+            piece.last = record.last
+            continue
+        if piece is not None:
+            yield piece
+        piece = record
+    if piece is not None:
+        yield piece
 
 
 async def results_of(kafka: Settings, call_id: str) -> dict[tuple[str, str], list[bytes]]:
     """All results of a finished call by topic and leg, in order, without call id and ledger.
 
-    Of speech every 20 ms by itself: how much of it a record holds depends on how much audio came at once.
+    Of speech what belongs together: how much of it a record holds depends on how much audio came at once.
     """
     windows = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
     judged = sum(r.message.leg == "customer" and r.message.kind != FeatureWindow.STREAM_END for r in windows)
     judged *= len(kafka.processors.infer.enabled)
     await read_when(kafka, VOICE_INSIGHTS, call_id, lambda found: len(found) >= judged)
-    results: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for topic in (VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS):
         for record in await asyncio.to_thread(read_call, kafka, topic, call_id):
             message = record.message
             message.ClearField("ledger")
             message.call_id = "call"
-            for one in frames_of(message) if topic is VOICE_SPEECH else (message,):
-                results[topic.name, message.leg].append(one.SerializeToString(deterministic=True))
-    return results
+            found[topic.name, message.leg].append(message)
+    return {
+        (topic, leg): [
+            message.SerializeToString(deterministic=True)
+            for message in (joined(messages) if topic == VOICE_SPEECH.name else messages)
+        ]
+        for (topic, leg), messages in found.items()
+    }
