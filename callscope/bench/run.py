@@ -103,6 +103,7 @@ def run_step(
     finally:
         lag.stop()
         lifetime.stop(child)
+        child.stdout.close()
 
 
 def _summary(told: dict[str, Any]) -> Summary:
