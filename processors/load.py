@@ -8,6 +8,7 @@ from typing import Final
 from callscope import telemetry
 from callscope.config import Overload
 from processors.records import Envelope, Ledger
+from processors.stages.pace import Pace
 from processors.stages.shedding import Shedding
 from schemas.v1.status_pb2 import WorkerStatus
 
@@ -39,6 +40,7 @@ class Load:
         tell: Callable[[WorkerStatus], None] = unheard,
     ) -> None:
         self._shedding = Shedding(config, stages)
+        self._pace = Pace()
         self._worker = worker
         self._stages = stages
         self._clock = clock
@@ -52,11 +54,15 @@ class Load:
         return stage in self._shedding.shed
 
     def observe(self, envelopes: Sequence[Envelope]) -> None:
-        """Look at how old records are that are worked on next."""
+        """Look at how old records of live streams are that are worked on next."""
         if envelopes:
             self._observed = True
             now_ns = self._clock()
-            handed_over = (_handed_over_ns(envelope.ledger) for envelope in envelopes)
+            handed_over = [
+                _handed_over_ns(envelope.ledger)
+                for envelope in envelopes
+                if self._pace.is_live(envelope.record, envelope.ledger.arrived_ns)
+            ]
             self._note([(now_ns - at_ns) / 1e6 for at_ns in handed_over if at_ns], now_ns)
 
     def beat(self) -> None:
