@@ -20,7 +20,7 @@ from callscope.supervisor import System
 
 pytestmark = pytest.mark.integration
 
-STOPPED_S = 5.0
+STOPPED_S = 7.0
 
 
 @pytest.fixture
