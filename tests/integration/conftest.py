@@ -22,6 +22,15 @@ def demo_call() -> Recording:
         return recording.read(path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_out() -> Iterator[None]:
+    """However busy the machine is: these tests are about the results. `test_overload.py` turns it on again."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
+        environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
+        yield
+
+
 @pytest.fixture(scope="session")
 def whole_results() -> Iterator[None]:
     """Workers leave nothing out, however busy the machine is: what they say is compared. Shedding has its own test."""
