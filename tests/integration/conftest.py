@@ -32,15 +32,7 @@ def nothing_is_left_out() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def whole_results() -> Iterator[None]:
-    """Workers leave nothing out, however busy the machine is: what they say is compared. Shedding has its own test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
-        yield
-
-
-@pytest.fixture(scope="session")
-def fused(kafka: Settings, whole_results: None) -> Iterator[System]:
+def fused(kafka: Settings) -> Iterator[System]:
     with supervisor.running(kafka, chained=False, ephemeral=True, free_ports=True, say=print) as system:
         yield system
 

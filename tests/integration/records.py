@@ -46,7 +46,7 @@ def read_call(settings: Settings, topic: Topic, call_id: str) -> list[Stored]:
             if error is not None:
                 assert error.code() == KafkaError._PARTITION_EOF, error
                 return found
-            if (raw.key() or b"").decode().partition("/")[0] == call_id:  # other tests' records may be no messages at all
+            if (raw.key() or b"").decode().partition("/")[0] == call_id:  # others may be no messages
                 found.append(Stored(raw, kind.FromString(raw.value())))
     finally:
         reader.close()
