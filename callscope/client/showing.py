@@ -16,7 +16,11 @@ from callscope.client.sending import Sending, send
 from callscope.client.telling import Tally, line_of
 
 SETTLE_S = 2.0
-"""When all audio is sent and no result came for so long, there are no more."""
+"""When all audio is sent and heard, and no result came for so long, there are no more."""
+BEHIND_S = 30.0
+"""A worker that is behind, and has not heard all of it, may be silent for so long."""
+UNHEARD_S = 0.15
+"""The end of a leg that no level tells of: less than an interval and a hop."""
 
 
 def progress_bar(console: Console) -> Progress:
@@ -74,7 +78,7 @@ async def send_and_show(
                 send(recording, gateway, call_id, legs, speed=speed, token=token, progress=show)
             )
             try:
-                async for message in _until_settled(messages, sending):
+                async for message in _until_settled(messages, sending, legs, recording.duration_s):
                     tally.add(message)
                     if line := line_of(message):
                         bar.console.print(escape(line))
@@ -87,20 +91,24 @@ async def send_and_show(
 
 
 async def _until_settled(
-    messages: AsyncIterator[dict[str, Any]], sending: asyncio.Task[Sending]
+    messages: AsyncIterator[dict[str, Any]], sending: asyncio.Task[Sending], legs: tuple[str, ...], duration_s: float
 ) -> AsyncIterator[dict[str, Any]]:
-    """Messages until all audio is sent and `SETTLE_S` have passed without one."""
+    """Messages until all audio is sent and heard, and `SETTLE_S` have passed without one."""
+    heard_s = dict.fromkeys(legs, 0.0)
     while True:
+        is_heard = all(told >= duration_s - UNHEARD_S for told in heard_s.values())
         coming = asyncio.ensure_future(anext(messages))
         try:
             if not sending.done():
                 await asyncio.wait({coming, sending}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 await sending  # raises what went wrong with it
-                await asyncio.wait({coming}, timeout=SETTLE_S)
+                await asyncio.wait({coming}, timeout=SETTLE_S if is_heard else BEHIND_S)
             if not coming.done():
                 return
             message = await coming
         finally:
             coming.cancel()
+        if message["type"] == "activity" and message["kind"] == "level":
+            heard_s[message["leg"]] = message["start"] + message["duration"]
         yield message

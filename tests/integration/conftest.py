@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 
 import pytest
@@ -22,18 +23,22 @@ def demo_call() -> Recording:
         return recording.read(path)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_out() -> Iterator[None]:
-    """However busy the machine is: these tests are about the results. `test_overload.py` turns it on again."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
-        environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
-        yield
+@contextmanager
+def unhurried(settings: Settings, *, chained: bool) -> Iterator[System]:
+    """A system that leaves nothing out and refuses nobody, however slow the machine is: its results are the audio's."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:  # for its processes, not for those of other tests
+            environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
+            environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
+            system = stack.enter_context(
+                supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=print)
+            )
+        yield system
 
 
 @pytest.fixture(scope="session")
 def fused(kafka: Settings) -> Iterator[System]:
-    with supervisor.running(kafka, chained=False, ephemeral=True, free_ports=True, say=print) as system:
+    with unhurried(kafka, chained=False) as system:
         yield system
 
 
@@ -41,7 +46,7 @@ def fused(kafka: Settings) -> Iterator[System]:
 def chained(kafka: Settings) -> Iterator[System]:
     """The other wiring, with a broker of its own so that its records do not mix with the first one's."""
     own = load(topics={"partitions": kafka.topics.partitions})
-    with supervisor.running(own, chained=True, ephemeral=True, free_ports=True, say=print) as system:
+    with unhurried(own, chained=True) as system:
         yield system
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from callscope import kafka as kafka_setup
 from callscope import telemetry
-from callscope.config import Settings
+from callscope.config import Admission, Settings
 from ingest import app
 
 
@@ -28,7 +28,9 @@ async def own_gateway(kafka: Settings, monkeypatch: pytest.MonkeyPatch, path: st
     Yields:
         The door's address.
     """
-    settings = kafka.model_copy(update={"ingest": kafka.ingest.model_copy(update={"port": 0, **ingest})})
+    # Other tests' workers on the same Kafka may be slow; that is no reason to refuse this one's calls.
+    own = {"port": 0, "admission": Admission(enabled=False), **ingest}
+    settings = kafka.model_copy(update={"ingest": kafka.ingest.model_copy(update=own)})
     kafka_setup.ensure_topics(settings)
     addresses: asyncio.Queue[str] = asyncio.Queue()
     monkeypatch.setattr(telemetry, "gateway_listening", addresses.put_nowait)

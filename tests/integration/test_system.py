@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from callscope.topics import (
     partition_of,
 )
 from processors.stages.engine import HOP_SAMPLES
+from schemas.v1.audio_pb2 import SpeechFrame
 from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.features_pb2 import FeatureWindow
 from tests.integration.records import Stored, read_call, read_when
@@ -37,6 +39,7 @@ pytestmark = pytest.mark.integration
 
 LEGS = ("customer", "agent")
 SECONDS = 24.0
+FRAME_BYTES = 640
 
 
 async def send_call(system: System, call: Recording, call_id: str, seconds: float = SECONDS) -> None:
@@ -194,11 +197,28 @@ async def test_a_refusal_holds_from_its_media_time_on(
     assert 0 < len(allowed) < len(customer)
     await asyncio.sleep(1.0)
     stored = await asyncio.to_thread(read_call, kafka, VOICE_INSIGHTS, call_id)
-    assert {(r.message.start, r.message.duration) for r in stored} == allowed
+    judged = [r.message for r in stored if not r.message.stream_ended]
+    assert {(judgement.start, judgement.duration) for judgement in judged} == allowed
+
+
+def frames_of(speech: SpeechFrame) -> Iterator[SpeechFrame]:
+    """The frames of a record of speech, and what it says besides."""
+    for at in range(0, len(speech.pcm), FRAME_BYTES):
+        frame = SpeechFrame()
+        frame.CopyFrom(speech)
+        frame.start, frame.pcm, frame.last = speech.start + at // 2, speech.pcm[at : at + FRAME_BYTES], False
+        yield frame
+    if speech.last or speech.stream_ended:
+        speech.start += len(speech.pcm) // 2
+        speech.pcm = b""
+        yield speech
 
 
 async def results_of(kafka: Settings, call_id: str) -> dict[tuple[str, str], list[bytes]]:
-    """All results of a finished call by topic and leg, in order, without call id and ledger."""
+    """All results of a finished call by topic and leg, in order, without call id and ledger.
+
+    Of speech every 20 ms by itself: how much of it a record holds depends on how much audio came at once.
+    """
     windows = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
     judged = sum(r.message.leg == "customer" and r.message.kind != FeatureWindow.STREAM_END for r in windows)
     judged *= len(kafka.processors.infer.enabled)
@@ -209,5 +229,6 @@ async def results_of(kafka: Settings, call_id: str) -> dict[tuple[str, str], lis
             message = record.message
             message.ClearField("ledger")
             message.call_id = "call"
-            results[topic.name, message.leg].append(message.SerializeToString(deterministic=True))
+            for one in frames_of(message) if topic is VOICE_SPEECH else (message,):
+                results[topic.name, message.leg].append(one.SerializeToString(deterministic=True))
     return results
