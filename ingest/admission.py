@@ -8,7 +8,7 @@ from typing import Final
 from callscope.config import Admission as AdmissionConfig
 from callscope.hysteresis import Hysteresis
 
-OVERDUE_S: Final = 3.0
+OVERDUE_S: Final = 5.0
 """A worker says how it is doing every second; one that says nothing for so long falls behind from then on."""
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from callscope import telemetry
 from callscope.config import Overload
-from callscope.streams import StreamId
-from processors.records import RATE_HZ, Envelope, InsightsEnd, Ledger
+from processors.records import Envelope, Ledger
+from processors.stages.pace import Pace
 from processors.stages.shedding import Shedding
 from schemas.v1.status_pb2 import WorkerStatus
 
 BEAT_S: Final = 1.0
 """A worker says so often how it is doing."""
-AHEAD_NS: Final = 500_000_000
-"""A stream whose audio has come so much faster than it is spoken is no live one."""
-STREAMS_REMEMBERED: Final = 10_000
 
 
 def unheard(_: WorkerStatus) -> None:
@@ -44,6 +40,7 @@ class Load:
         tell: Callable[[WorkerStatus], None] = unheard,
     ) -> None:
         self._shedding = Shedding(config, stages)
+        self._pace = Pace()
         self._worker = worker
         self._stages = stages
         self._clock = clock
@@ -51,32 +48,22 @@ class Load:
         self._since_ns = clock()
         self._most_ms = 0.0
         self._observed = True
-        self._began: OrderedDict[StreamId, int] = OrderedDict()
-        """Of each stream, when its audio began, by the first record that was seen of it."""
 
     def sheds(self, stage: str) -> bool:
         """Whether a stage leaves out what it can."""
         return stage in self._shedding.shed
 
     def observe(self, envelopes: Sequence[Envelope]) -> None:
-        """Look at how old records are that are worked on next."""
+        """Look at how old records of live streams are that are worked on next."""
         if envelopes:
             self._observed = True
             now_ns = self._clock()
-            handed_over = [_handed_over_ns(envelope.ledger) for envelope in envelopes if self._is_live(envelope)]
+            handed_over = [
+                _handed_over_ns(envelope.ledger)
+                for envelope in envelopes
+                if self._pace.is_live(envelope.record, envelope.ledger.arrived_ns)
+            ]
             self._note([(now_ns - at_ns) / 1e6 for at_ns in handed_over if at_ns], now_ns)
-
-    def _is_live(self, envelope: Envelope) -> bool:
-        """Whether a stream's audio comes as it is spoken; where it comes faster, of a file, nobody waits for it."""
-        record, arrived_ns = envelope.record, envelope.ledger.arrived_ns
-        if not arrived_ns or isinstance(record, InsightsEnd):
-            return True
-        offset_ns = arrived_ns - record.start * 1_000_000_000 // RATE_HZ
-        first_ns = self._began.setdefault(record.stream, offset_ns)
-        self._began.move_to_end(record.stream)
-        if len(self._began) > STREAMS_REMEMBERED:
-            self._began.popitem(last=False)
-        return first_ns - offset_ns < AHEAD_NS
 
     def beat(self) -> None:
         """To be called every `BEAT_S` between records: nothing came since the last time, so nothing is late."""

@@ -20,13 +20,15 @@ from callscope.supervisor import System
 
 pytestmark = pytest.mark.integration
 
-STOPPED_S = 5.0
+STOPPED_S = 7.0
 
 
 @pytest.fixture
 def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     """A system of its own: one worker, which sheds as soon as it is a second late, and a gateway as quick to refuse."""
     for name, value in {
+        "PROCESSORS__OVERLOAD__SHED": "true",
+        "INGEST__ADMISSION__ENABLED": "true",
         "PROCESSORS__OVERLOAD__LAG_MS": "1000",
         "PROCESSORS__OVERLOAD__CALM_MS": "900",
         "PROCESSORS__OVERLOAD__RISE_S": "0",

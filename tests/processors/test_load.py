@@ -142,6 +142,22 @@ def test_a_worker_says_what_it_leaves_out_at_once_and_every_second_how_late_it_i
     assert len({status.worker for status in worker.told}) == 1
 
 
+def test_a_recording_that_is_sent_as_fast_as_it_goes_is_analysed_in_full() -> None:
+    frames, calm = speech(2.0, 2.0), Worker().work(speech(2.0, 2.0), 5)
+    worker = Worker()
+    began_ns = worker.clock.now_ns
+    results = []
+    for n, frame in enumerate(frames):
+        worker.clock.now_ns += 5_000_000  # it takes the worker so long
+        came_ns = began_ns + n * 100_000
+        envelopes = [Envelope(frame, Ledger(arrived_ns=came_ns, published_ns=came_ns))]
+        worker.pipeline.load.observe(envelopes)
+        results += worker.pipeline(envelopes)
+    assert not worker.told
+    assert of(results, FeatureWindow) == of(calm, FeatureWindow)
+    assert of(results, Insight) == of(calm, Insight)
+
+
 def test_an_import_of_old_audio_is_analysed_in_full() -> None:
     frames = speech(2.0)
     old, calm = Worker().work(frames, 86_400_000), Worker().work(frames, 5)

@@ -7,6 +7,7 @@ from typing import Any
 
 from callscope.access import Access
 from callscope.config import Sink, load
+from schemas.v1.status_pb2 import WorkerStatus
 from sinks.hub import Hub
 from sinks.websocket import ResultsServer
 from tests.sinks import records
@@ -28,6 +29,9 @@ class Served:
 
     def publish(self, *found: records.Record) -> None:
         self.server.publish(records.message(record) for record in found)
+
+    def announce(self, status: WorkerStatus) -> None:
+        self.server.publish(self.hub.workers.heard(status.SerializeToString()))
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         async with asyncio.timeout(timeout_s):

@@ -7,11 +7,13 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from schemas.v1.events_pb2 import CallEvent
+from schemas.v1.status_pb2 import WorkerStatus
 from tests.sinks import records
 from tests.sinks.serving import Served, serving
 
 pytestmark = pytest.mark.browser
 
+T0_NS = 1_790_000_000_000_000_000
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
@@ -68,6 +70,18 @@ async def test_a_call_appears_speaks_and_ends(page: Page, served: Served) -> Non
     served.publish(records.level(1.2, speaking=True))  # results may come after the end of the call
     await expect(card).to_have_attribute("data-state", "ended")
     await expect(light(page, "customer")).to_have_attribute("data-speaking", "false")
+
+
+async def test_a_banner_says_what_is_left_out_under_load(page: Page, served: Served) -> None:
+    banner = page.locator("#overload")
+    await expect(banner).to_be_hidden()
+    for shed in (["infer"], ["infer", "extract"]):
+        served.announce(WorkerStatus(worker="w", shed=shed, since_ns=T0_NS, time_ns=T0_NS))
+    await expect(banner).to_contain_text("insights while people speak and voice features are left out")
+    await page.reload()
+    await expect(banner).to_contain_text("Speech is still detected")
+    served.announce(WorkerStatus(worker="w", since_ns=T0_NS + 1, time_ns=T0_NS + 1))
+    await expect(banner).to_be_hidden()
 
 
 async def test_arousal_pitch_and_latency(page: Page, served: Served) -> None:
