@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import faust
+import platformdirs
 from aiokafka.helpers import create_ssl_context
 from faust.types import TP
 from prometheus_client import start_http_server
@@ -88,6 +89,7 @@ def faust_app(settings: Settings, name: str) -> faust.App:
         table_standby_replicas=1,
         web_enabled=False,
         autodiscover=False,
+        datadir=platformdirs.user_cache_path("callscope", appauthor=False) / "faust",  # stays empty
     )
     app.transport.client_options = kafka.client_options(settings)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,7 @@ async def worker(
         topic_disable_leader=True,
         web_enabled=False,
         table_standby_replicas=1,
+        datadir=tempfile.gettempdir(),
     )
 
     async def agent(fetches: AsyncIterator[Fetch]) -> None:
