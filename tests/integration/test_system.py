@@ -224,7 +224,8 @@ async def results_of(kafka: Settings, call_id: str) -> dict[tuple[str, str], lis
     windows = await read_when(kafka, VOICE_FEATURES, call_id, streams_ended)
     judged = sum(r.message.leg == "customer" and r.message.kind != FeatureWindow.STREAM_END for r in windows)
     judged *= len(kafka.processors.infer.enabled)
-    await read_when(kafka, VOICE_INSIGHTS, call_id, lambda found: len(found) >= judged)
+    await read_when(kafka, VOICE_INSIGHTS, call_id, lambda found: len(found) >= judged + len(LEGS))  # and their ends
+    await read_when(kafka, VOICE_SPEECH, call_id, speech_ended)
     found: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for topic in (VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS):
         for record in await asyncio.to_thread(read_call, kafka, topic, call_id):
