@@ -46,9 +46,20 @@ def build_pipeline(
     consents: Callable[[], Sequence[Consent]] = no_consents,
     stage: str | None = None,
     tell: Callable[[WorkerStatus], None] = unheard,
+    idle_stream_s: float | None = None,
 ) -> Pipeline:
-    """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all."""
+    """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all.
+
+    Args:
+        settings: the settings in force.
+        clock_ns: nanoseconds since the epoch, for ledgers.
+        consents: what speakers allowed or refused since it was last asked.
+        stage: the one that the worker runs; None: all.
+        tell: gets the worker's status.
+        idle_stream_s: instead of the configured one; see `DetectStreams`.
+    """
     config = settings.processors
+    idle_s = config.idle_stream_s if idle_stream_s is None else idle_stream_s
     worker = f"{stage or 'fused'}-{uuid.uuid4().hex[:8]}"
     load = Load(config.overload, worker, STAGES if stage is None else (stage,), clock_ns, tell)
     engines = OpenSmilePool()
@@ -59,7 +70,7 @@ def build_pipeline(
     policy = Policy(config.infer.emotion_legs, config.infer.health_legs)
     infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
-        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, config.idle_stream_s),
+        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, idle_s),
         ExtractStreams(
             lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract")
         ),

@@ -7,7 +7,7 @@ results, each with the ledger of the audio that brought it about. Still no Kafka
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
@@ -60,13 +60,13 @@ class DetectStreams:
     Args:
         make: makes the stage of a new stream.
         clock: for the ledger.
-        idle_stream_s: a stream that got no audio for so long, while others did, is taken for ended.
+        idle_stream_s: a stream that got no audio for so long, while others did, is taken for ended; infinite: never.
     """
 
     def __init__(self, make: Callable[[StreamId], Detect], clock: Clock, idle_stream_s: float) -> None:
         self._make = make
         self._clock = clock
-        self._idle_ns = int(idle_stream_s * 1e9)
+        self._idle_ns = idle_stream_s * 1e9
         self._streams: dict[StreamId, _Heard] = {}
 
     def __len__(self) -> int:
@@ -107,9 +107,14 @@ class DetectStreams:
             if frame.last:
                 results[i] += self._end(frame.stream)
 
+    def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
+        """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
+        return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
+
     def _end_idle(self, now_ns: int) -> list[Envelope]:
-        idle = [stream for stream, heard in self._streams.items() if now_ns - heard.ledger.arrived_ns > self._idle_ns]
-        return [envelope for stream in idle for envelope in self._end(stream)]
+        return self.end(
+            [stream for stream, heard in self._streams.items() if now_ns - heard.ledger.arrived_ns > self._idle_ns]
+        )
 
     def _end(self, stream: StreamId) -> list[Envelope]:
         heard = self._streams.pop(stream)

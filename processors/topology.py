@@ -17,12 +17,13 @@ results on in memory as well as writing them; for one machine, where a hop over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 
+from callscope.streams import StreamId
 from callscope.topics import AUDIO_FRAMES, VOICE_FEATURES, VOICE_SPEECH, Topic
 from processors.intake import decode_fetch
 from processors.load import Load
@@ -47,7 +48,13 @@ class Pipeline:
 
     def __call__(self, frames: Sequence[Envelope]) -> list[Envelope]:
         """All of it at once: audio frames in, everything that comes of them out."""
-        heard = self.detect(frames)
+        return self._go_on(self.detect(frames))
+
+    def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
+        """Everything that comes of streams being over, though no frame said so."""
+        return self._go_on(self.detect.end(streams))
+
+    def _go_on(self, heard: list[Envelope]) -> list[Envelope]:
         spoken = [envelope for envelope in heard if isinstance(envelope.record, SpeechFrame)]
         described = self.extract(spoken)
         judged = self.infer([*spoken, *described] if self.infer.listens else described)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from callscope.config import load
@@ -72,3 +74,16 @@ def test_silence_makes_no_speech() -> None:
     stream = StreamId("c", "customer")
     silence = [Envelope(AudioFrame(stream, n, n * 320, np.zeros(320, np.int16))) for n in range(100)]
     assert not any(isinstance(envelope.record, FeatureWindow) for envelope in pipeline(silence))
+
+
+def test_a_stream_can_be_taken_for_ended_by_name() -> None:
+    """As if it had been silent too long: what every stage had of it comes out, and only of it."""
+    pipeline = build_pipeline(load(), idle_stream_s=math.inf)
+    lost, other, unknown = StreamId("lost", "customer"), StreamId("other", "customer"), StreamId("nobody", "customer")
+    pipeline(frames(lost, 1.0, last=False))
+    pipeline(frames(other, 1.0, last=False, arrived_ns=10**18))
+    assert len(pipeline.detect) == 2, "however late the other one's audio came"
+    results = [envelope.record for envelope in pipeline.end([lost, unknown])]
+    ends = [r for r in results if isinstance(r, FeatureWindow) and r.kind is WindowKind.STREAM_END]
+    assert [end.stream for end in ends] == [lost]
+    assert len(pipeline.detect) == 1
