@@ -22,6 +22,8 @@ from ingest.protocols.websocket import WebSocketProtocol, error_message
 
 _CATCH_UP_BURST_S: Final = 1.0
 """Audio that a client that came back may send at once."""
+_KEPT_AGAIN_S: Final = 2.0
+"""While Kafka is away a client hears so often that what it sent is kept: silence would look like a dead line."""
 _EVENTS_A_TURN: Final = 25
 """A long chunk of a recording is many packets, and other connections have their turn between them."""
 
@@ -39,6 +41,7 @@ class _Stream:
         self._sessions = gate.sessions
         self._protocol = WebSocketProtocol()
         self._waiting_since: float | None = None
+        self._acknowledged_at = monotonic()
         self._live: LiveStream | None = None
         self._pace: Pace | None = None
 
@@ -144,8 +147,15 @@ class _Stream:
         with suppress(ConnectionClosed):
             while True:
                 await asyncio.sleep(self._settings.ack_interval_s)
-                if ack := self._protocol.ack(source.published(), source.kept()):
+                if ack := self._ack(source):
                     await self._socket.send(ack)
+
+    def _ack(self, source: Source) -> str | None:
+        again = monotonic() - self._acknowledged_at >= _KEPT_AGAIN_S
+        ack = self._protocol.ack(source.published(), source.kept(), again=again)
+        if ack is not None:
+            self._acknowledged_at = monotonic()
+        return ack
 
     def _ready(self, source: Source) -> str:
         if self._live is None:
@@ -188,7 +198,7 @@ class _Stream:
             source.check()
             if self._waiting_since is not None and monotonic() - self._waiting_since > limit_s:
                 raise TimedOut(f"Nothing came for {limit_s:g} s. Send silence while there is nothing to hear.")
-            if ack := self._protocol.ack(source.published(), source.kept()):
+            if ack := self._ack(source):
                 try:
                     async with asyncio.timeout(limit_s):
                         await self._socket.send(ack)

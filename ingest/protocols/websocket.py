@@ -218,15 +218,18 @@ class WebSocketProtocol:
         streams = [str(stream) for stream in self._acknowledged]
         return _json(type="ready", streams=streams, ack_interval_s=ack_interval_s, **more)
 
-    def ack(self, published: Mapping[StreamId, int], kept: Mapping[StreamId, int]) -> str | None:
+    def ack(
+        self, published: Mapping[StreamId, int], kept: Mapping[StreamId, int], *, again: bool = False
+    ) -> str | None:
         """How far each stream is safe, or None where that is what the client knows already.
 
         Args:
             published: media time up to which Kafka has acknowledged every record, samples.
             kept: media time up to which every record is there or on the gateway's disk, samples.
+            again: also where the client knows it, if some of it is on the disk only: a sign of life.
         """
         known = {stream: (at, kept[stream]) for stream, at in published.items()}
-        if known == self._acknowledged:
+        if known == self._acknowledged and not (again and dict(published) != dict(kept)):
             return None
         self._acknowledged = known
         return _json(

@@ -212,6 +212,11 @@ def test_what_the_client_is_told() -> None:
         "call-1/customer": {"published_s": 0.02, "kept_s": 0.04},
         "call-1/agent": {"published_s": 0.02},
     }
+    same = {customer: 320, agent: 320}, {customer: 640, agent: 320}
+    assert protocol.ack(*same) is None
+    assert protocol.ack(*same, again=True) == kept
+    assert protocol.ack({customer: 640, agent: 320}, {customer: 640, agent: 320}) is not None
+    assert protocol.ack({customer: 640, agent: 320}, {customer: 640, agent: 320}, again=True) is None, "all is in Kafka"
     assert json.loads(protocol.ended({customer: 640, agent: 640}, padded=160)) == {
         "type": "ended",
         "streams": {
