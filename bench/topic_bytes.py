@@ -37,7 +37,7 @@ def main() -> None:
         step = run_step(settings, system, arguments.legs, arguments.seconds, [shipped], 1, [group], lambda _: None)
         leg_seconds = arguments.legs * arguments.seconds
         assert system.broker is not None, "its disk is counted, so it is the embedded one"
-        folder = system.broker.log_path.parent
+        folder = system.broker.log_path.parents[1] / "data"
         reader = Consumer(
             {**kafka.client_options(settings.model_copy(update={"kafka": system.addresses.kafka})), "group.id": "none"}
         )
