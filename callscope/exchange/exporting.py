@@ -87,10 +87,10 @@ def _export(retained: Retained, choice: Choice, folder: Path, progress: Progress
         partitions = [number for number in partitions if number in partitions_of_calls]
     chosen: Collection[str] | None = choice.calls or None
     if choice.since_ms is not None or choice.until_ms is not None:
-        chosen = _calls_between(retained, choice, partitions)
+        chosen = calls_between(retained, choice, partitions)
     total, done = retained.count(topics, partitions), 0
     with ExitStack() as files:
-        writer = _Writer(folder, choice, files, retained.partitions)
+        writer = ExportWriter(folder, choice, files, retained.partitions)
         for partition in partitions:
             for topic in topics:
                 for stored in retained.records(topic, partition):
@@ -117,7 +117,7 @@ def _export(retained: Retained, choice: Choice, folder: Path, progress: Progress
     return writer.contents
 
 
-def _calls_between(retained: Retained, choice: Choice, partitions: Collection[int]) -> set[str]:
+def calls_between(retained: Retained, choice: Choice, partitions: Collection[int]) -> set[str]:
     """The calls of which anything was heard or happened in the time."""
     found = {
         call_of(topic, stored.key)
@@ -129,7 +129,7 @@ def _calls_between(retained: Retained, choice: Choice, partitions: Collection[in
     return calls & set(choice.calls) if choice.calls else calls
 
 
-class _Writer:
+class ExportWriter:
     """The files of an export that is being written."""
 
     def __init__(self, folder: Path, choice: Choice, files: ExitStack, partitions: int) -> None:
