@@ -87,7 +87,7 @@ def _export(retained: Retained, choice: Choice, folder: Path, progress: Progress
         partitions = [number for number in partitions if number in partitions_of_calls]
     chosen: Collection[str] | None = choice.calls or None
     if choice.since_ms is not None or choice.until_ms is not None:
-        chosen = calls_between(retained, choice, partitions)
+        chosen = _calls_between(retained, choice, partitions)
     total, done = retained.count(topics, partitions), 0
     with ExitStack() as files:
         writer = ExportWriter(folder, choice, files, retained.partitions)
@@ -117,7 +117,7 @@ def _export(retained: Retained, choice: Choice, folder: Path, progress: Progress
     return writer.contents
 
 
-def calls_between(retained: Retained, choice: Choice, partitions: Collection[int]) -> set[str]:
+def _calls_between(retained: Retained, choice: Choice, partitions: Collection[int]) -> set[str]:
     """The calls of which anything was heard or happened in the time."""
     found = {
         call_of(topic, stored.key)

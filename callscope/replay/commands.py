@@ -56,15 +56,14 @@ _tenant = click.option("--tenant", help="Only this tenant's calls.")
 @click.command("replay")
 @_calls
 @_tenant
-@click.option("--since", type=Moment(), help="Calls of which anything came at this time (ISO 8601, UTC) or later.")
-@click.option("--until", type=Moment(), help="Calls of which anything came before this time.")
+@click.option("--since", type=Moment(), help="Calls of which audio came at this time (ISO 8601, UTC) or later.")
+@click.option("--until", type=Moment(), help="Calls of which audio came before this time.")
 @click.option("--speed", type=click.FloatRange(0, 1000), default=0.0,
               help="1: as it was; N: N times as fast. Default: as fast as it goes.")  # fmt: skip
 @click.option("--to", type=click.Choice(["topics", "folder", "none"]), default="topics", show_default=True,
               help="Results into topics replay.<run>.…, into --folder, or nowhere.")  # fmt: skip
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="A new folder, for --to folder.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes. Default: one a core.")
-@click.option("--digest", "with_digest", is_flag=True, help="Print a hash over all results.")
 @click.option("--run", "run_id", help="The run's id. Default: the time.")
 @click.option("--keep-hours", type=click.IntRange(1, 8_760), default=24, show_default=True,
               help="How long the run's topics keep results.")  # fmt: skip
@@ -83,7 +82,6 @@ def replay_command(
     to: str,
     folder: Path | None,
     workers: int | None,
-    with_digest: bool,
     run_id: str | None,
     keep_hours: int,
     legs: str,
@@ -129,7 +127,6 @@ def replay_command(
             calls=sorted({topic_call_id(tenant or "", call) for call in calls}) if calls else None,
             tenant=tenant,
             speed=speed,
-            digest=with_digest,
             keep_hours=keep_hours,
         )
         plan = running.draw_up(settings, wanted, place, since, until)
@@ -174,8 +171,11 @@ def _tell(plan: Plan, outcome: running.Outcome) -> None:
     _remark(legs, lambda leg: leg.again, "came twice under the same name; their digests cannot be compared")
     if outcome.unreadable:
         console.print(f"{outcome.unreadable} records of audio could not be read")
-    if plan.digest:
-        console.print(f"digest {outcome.digest}")
+    console.print(f"digest {outcome.digest}")
+    if outcome.missing:
+        named = ", ".join(outcome.missing[:5]) + (", …" if outcome.missing[5:] else "")
+        console.print(f"there is no audio (any more) of {named}")
+        raise SystemExit(1)
 
 
 def _remark(legs: dict[str, Leg], applies: Callable[[Leg], bool], says: str) -> None:
@@ -187,9 +187,7 @@ def _remark(legs: dict[str, Leg], applies: Callable[[Leg], bool], says: str) -> 
 @_calls
 @_tenant
 @click.option("--run", "run_id", metavar="RUN", help="Of the results that a replay wrote to its topics.")
-@click.option(
-    "--as", "like", metavar="RUN", help="Of the streams that a replay with --digest has; ends with 1 if they differ."
-)
+@click.option("--as", "like", metavar="RUN", help="Of the streams that a replay had; ends with 1 if they differ.")
 @click.option("--streams", is_flag=True, help="The digest of each stream too.")
 @_state
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -240,14 +238,10 @@ def digest_command(
 
 
 def _of_run(place: RunFolder) -> dict[str, str]:
-    from callscope.errors import BadReplay
     from callscope.replay.run import digests_of
 
-    plan = place.plan()
-    if not plan.digest:
-        raise BadReplay(f"Run {plan.run} was made without --digest.")
     legs: dict[str, Leg] = {}
-    for part in plan.parts:
+    for part in place.plan().parts:
         legs |= place.state(part).legs
     return digests_of(legs)
 

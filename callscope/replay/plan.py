@@ -52,7 +52,6 @@ class Plan:
         calls: only these, as the topics name them; None: all.
         tenant: only its calls; None: everybody's.
         speed: 1: as it was; 0: as fast as it goes.
-        digest: whether a digest of the results is made.
         keep_hours: how long the topics of results keep them.
         partitions: that the topics of results have.
         parts: what is replayed.
@@ -69,7 +68,6 @@ class Plan:
     calls: list[str] | None = None
     tenant: str | None = None
     speed: float = 0.0
-    digest: bool = False
     keep_hours: int = 24
     partitions: int = 0
     parts: list[Part] = field(default_factory=list)
@@ -109,7 +107,7 @@ class Leg:
         ended: it had an end.
         whole: its beginning was there.
         again: it began once more after its end.
-        digest: of its results; "" where none is made, or there are none.
+        digest: of its results; "" where there are none.
     """
 
     until: int = -1

@@ -15,12 +15,11 @@ from typing import Any, Final
 from callscope import clock, lifetime
 from callscope.config import Settings, child_environment
 from callscope.errors import BadReplay
-from callscope.exchange.exporting import Choice, calls_between
-from callscope.exchange.retained import Retained
 from callscope.replay import destinations, digest
+from callscope.replay.partition import is_wanted
 from callscope.replay.plan import Leg, Part, Plan, RunFolder, configuration_of
-from callscope.replay.sources import FromExport, source_of
-from callscope.topics import AUDIO_FRAMES, CALL_EVENTS
+from callscope.replay.sources import source_of
+from callscope.topics import partition_of
 from processors.records import RATE_HZ
 
 GRACE_S: Final = 75.0
@@ -55,15 +54,17 @@ class Outcome:
 
     Attributes:
         legs: name of each stream → what it was.
+        missing: calls that were asked for and have no audio.
         unreadable: records of audio that could not be read.
         progress: of this attempt.
-        digest: of the results; "" where none was asked for.
+        digest: of the results.
     """
 
     legs: dict[str, Leg]
+    missing: list[str]
     unreadable: int
     progress: Progress
-    digest: str = ""
+    digest: str
 
     @property
     def seconds(self) -> float:
@@ -92,13 +93,18 @@ def draw_up(
         _refuse_full(Path(plan.folder))
     plan = replace(plan, partitions=settings.topics.partitions, configuration=configuration_of(settings))
     source = source_of(plan, settings)
-    parts = [part for part in source.parts() if part.records]
-    if plan.source == "kafka":
-        plan = replace(plan, partitions=_partitions(settings))
     if since_ms is not None or until_ms is not None:
-        plan = replace(plan, calls=sorted(_calls_of_the_time(settings, plan, since_ms, until_ms)))
-    plan = replace(plan, parts=parts, newest_ns=source.newest_ns())
-    if not parts or plan.calls == []:
+        wanted = None if plan.calls is None else frozenset(plan.calls)
+        calls = source.calls_between(since_ms, until_ms)
+        plan = replace(plan, calls=sorted(call for call in calls if is_wanted(plan, wanted, call)))
+    parts = source.parts()
+    if plan.source == "kafka" and parts:
+        plan = replace(plan, partitions=len(parts))
+    if plan.calls is not None and plan.source == "kafka":
+        theirs = {partition_of(call, plan.partitions) for call in plan.calls}
+        parts = [part for part in parts if part.number in theirs]
+    plan = replace(plan, parts=[part for part in parts if part.records], newest_ns=source.newest_ns())
+    if not plan.parts or plan.calls == []:
         raise BadReplay("There is no audio to replay" + (" of that time." if plan.calls == [] else "."))
     if plan.to == "topics":
         destinations.make_topics(settings, plan)
@@ -113,20 +119,6 @@ def _refuse_full(folder: Path) -> None:
             raise BadReplay(f"{folder} is not empty. Name a new folder.")
     except OSError as error:
         raise BadReplay(f"{folder} cannot be written: {error}.") from error
-
-
-def _partitions(settings: Settings) -> int:
-    with Retained(settings, [AUDIO_FRAMES]) as retained:
-        return retained.partitions
-
-
-def _calls_of_the_time(settings: Settings, plan: Plan, since_ms: int | None, until_ms: int | None) -> set[str]:
-    if plan.source == "export":
-        found = FromExport(Path(plan.paths[0])).calls_between(since_ms, until_ms)
-    else:
-        with Retained(settings, [CALL_EVENTS, AUDIO_FRAMES]) as retained:
-            found = calls_between(retained, Choice((), since_ms, until_ms), range(retained.partitions))
-    return found if plan.calls is None else found & set(plan.calls)
 
 
 def carry_out(
@@ -160,14 +152,12 @@ def carry_out(
             raise BadReplay(f"Partition {part.number} was not finished. `--resume {plan.run}` goes on there.")
         legs |= state.legs
         unreadable += state.unreadable
-    missing = sorted(set(plan.calls or ()) - {name.rpartition("/")[0] for name in legs})
-    if missing:
-        raise BadReplay(f"There is no audio (any more) of {', '.join(missing[:5])}" + (", …" if missing[5:] else "."))
     if not legs:
-        raise BadReplay("There is no audio of such calls.")
+        raise BadReplay("There is no audio of such calls (any more). `callscope topics` says how long audio is kept.")
+    missing = sorted(set(plan.calls or ()) - {name.rpartition("/")[0] for name in legs})
     if plan.to == "folder":
         destinations.finish(Path(plan.folder), plan, legs)
-    return Outcome(legs, unreadable, done, digest.combined(digests_of(legs)) if plan.digest else "")
+    return Outcome(legs, missing, unreadable, done, digest.combined(digests_of(legs)))
 
 
 def digests_of(legs: dict[str, Leg]) -> dict[str, str]:

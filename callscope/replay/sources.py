@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import soundfile
 
@@ -19,8 +19,6 @@ from callscope.replay.plan import Part, Plan
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
 from processors import wire
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Consent, Envelope, Ledger
-
-_WHERE: Final = (AUDIO_FRAMES, CALL_EVENTS)
 
 
 class Taken(NamedTuple):
@@ -55,6 +53,9 @@ class Source(Protocol):
 
     def consents(self, part: Part) -> list[Consent]:
         """What was allowed or refused in the partition's calls, in order."""
+
+    def calls_between(self, since_ms: int | None, until_ms: int | None) -> set[str]:
+        """Calls of which audio came in a time, milliseconds since the epoch; None: no bound."""
 
 
 def source_of(plan: Plan, settings: Settings) -> Source:
@@ -107,6 +108,16 @@ class FromKafka:
         with Retained(self._settings, [CALL_EVENTS], [part.number]) as retained:
             return _consents(retained.records(CALL_EVENTS, part.number))
 
+    def calls_between(self, since_ms: int | None, until_ms: int | None) -> set[str]:
+        """See `Source`."""
+        with Retained(self._settings, [AUDIO_FRAMES]) as retained:
+            return {
+                call
+                for number in range(retained.partitions)
+                for stored in retained.records(AUDIO_FRAMES, number, since_ms, until_ms)
+                if (call := call_of(AUDIO_FRAMES, stored.key))
+            }
+
 
 class FromExport:
     """What `callscope export` wrote."""
@@ -144,11 +155,10 @@ class FromExport:
         return _consents(layout.stored_records(self._folder, CALL_EVENTS, partition=part.number))
 
     def calls_between(self, since_ms: int | None, until_ms: int | None) -> set[str]:
-        """Calls of which anything came in a time, milliseconds since the epoch; None: no bound."""
+        """See `Source`."""
         return {
             row["call_id"]
-            for topic in _WHERE
-            for row in layout.record_columns(self._folder, topic, ["call_id", "timestamp_ms"])
+            for row in layout.record_columns(self._folder, AUDIO_FRAMES, ["call_id", "timestamp_ms"])
             if (since_ms is None or row["timestamp_ms"] >= since_ms)
             and (until_ms is None or row["timestamp_ms"] < until_ms)
         }
@@ -202,6 +212,10 @@ class FromFiles:
     def consents(self, part: Part) -> list[Consent]:
         """Nobody said anything."""
         return []
+
+    def calls_between(self, since_ms: int | None, until_ms: int | None) -> set[str]:
+        """Files have no time: all of them."""
+        return {file.stem for files in self._files.values() for file in files}
 
     def _call(self, file: Path) -> recordings.Call:
         return recordings.read_call(file, self._legs, mono=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from callscope.config import Settings, load
 from callscope.errors import BadReplay, CallscopeError
 from callscope.replay.destinations import destination_of
 from callscope.replay.digest import RESULTS, Digests
+from callscope.replay.joining import joined
 from callscope.replay.partition import Partition, is_wanted
 from callscope.replay.plan import Plan, RunFolder
 from callscope.replay.sources import Source, Taken, source_of
@@ -31,12 +33,14 @@ from processors import wire
 from processors.app import build_pipeline
 from processors.records import RATE_HZ, AudioFrame, Consent, Envelope
 
-CHUNK: Final = 64
+CHUNK: Final = 256
 """Records that are taken from a partition at once, where nothing is paced."""
 AT_ONCE: Final = 8
 """Partitions that are read beside one another, where nothing is paced: their streams are judged together."""
 CHECKPOINT_S: Final = 10.0
 NEWS_S: Final = 0.25
+NICENESS: Final = 10
+"""What runs live on the same machine goes first."""
 _RESULT_NAMES: Final = frozenset(topic.name for topic in RESULTS)
 
 
@@ -206,7 +210,7 @@ class Worker:
 
     def _analyse(self, frames: list[Envelope], last: Sequence[tuple[Partition, StreamId]]) -> None:
         if frames:
-            self._put(self._pipeline(frames))
+            self._put(self._pipeline(joined(frames)))
         for partition, stream in last:
             partition.ended(stream, self._digests.take(stream) or "")
 
@@ -223,8 +227,7 @@ class Worker:
                 continue
             value = wire.encode(result)
             self._destination.put(topic, result.record.stream, result.ledger.arrived_ns, value)
-            if self._plan.digest:
-                self._digests.add(topic.name, value)
+            self._digests.add(topic.name, value)
 
     def _close(self, partition: Partition) -> None:
         """The partition has no more: what is open is over, if it was when the last audio of all came, or still runs."""
@@ -274,6 +277,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifetime.end_with_parent()
+    os.nice(NICENESS)
 
     def tell(news: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(news) + "\n")
