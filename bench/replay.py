@@ -1,10 +1,10 @@
 """How fast calls are replayed: `callscope replay` on a broker of its own, with one worker and with more.
 
 Run `make bench-replay`, or `python -m bench.replay [--calls 32] [--seconds 60] [--workers 1,2]`. Calls of two legs,
-each speaking 45 to 50 % of the time (`callscope.bench.conversation`, of the shipped call), are put on the topic in records
-of 20 ms, beside one another as if they had run at once, in the partitions that their ids hash to. Then each run replays
-all of them at full speed with the default analyses into topics of its own. The digests must be the same. CPU is that of
-the workers, start and all, without the broker's.
+each speaking 45 to 50 % of the time (`callscope.bench.conversation`, of the shipped call), lie on the topic in records
+of 20 ms, beside one another as if they had run at once, in the partitions that their ids hash to. Each run replays
+all of them at full speed with the default analyses into topics of its own. The digests must be the same. CPU is that
+of the workers, start and all, without the broker's.
 """
 
 from __future__ import annotations

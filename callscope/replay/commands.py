@@ -134,7 +134,7 @@ def replay_command(
         with _bar() as progress:
             outcome = running.carry_out(settings, place, workers or cores(), progress)
     except KeyboardInterrupt:
-        console.print(f"stopped; what is done is kept: `callscope replay --resume {plan.run}` goes on")
+        console.print(f"stopped; what is done is kept: {place.resume} goes on")
         context.exit(130)
     _tell(plan, outcome)
 

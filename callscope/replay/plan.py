@@ -144,6 +144,11 @@ class PartitionState:
 class RunFolder:
     """Where a run's plan and states lie.
 
+    Attributes:
+        run: the run's id.
+        path: of the folder.
+        resume: the command that goes on with it, to be told.
+
     Args:
         root: of all runs.
         run: its id.
@@ -154,6 +159,7 @@ class RunFolder:
             raise BadReplay(f"{run!r} is no id of a run: 1 to 64 letters, digits, - and _.")
         self.run = run
         self.path = root / run
+        self.resume = f"`callscope replay --resume {run}{'' if root == usual_root() else f' --state {root}'}`"
 
     def exists(self) -> bool:
         """Whether there is such a run."""

@@ -88,7 +88,7 @@ def draw_up(
         CallscopeError: there is no such audio, or the run cannot be begun.
     """
     if folder.exists():
-        raise BadReplay(f"There is a run {plan.run} already. `--resume {plan.run}` goes on with it; or name another.")
+        raise BadReplay(f"There is a run {plan.run} already. {folder.resume} goes on with it; or name another.")
     if plan.to == "folder":
         _refuse_full(Path(plan.folder))
     plan = replace(plan, partitions=settings.topics.partitions, configuration=configuration_of(settings))
@@ -149,7 +149,7 @@ def carry_out(
     for part in plan.parts:
         state = folder.state(part)
         if not state.finished:
-            raise BadReplay(f"Partition {part.number} was not finished. `--resume {plan.run}` goes on there.")
+            raise BadReplay(f"Partition {part.number} was not finished. {folder.resume} goes on there.")
         legs |= state.legs
         unreadable += state.unreadable
     if not legs:
@@ -235,7 +235,7 @@ def _attend(
                 running -= 1
                 code = children[number].wait()
                 if code and not known[number].failed:
-                    known[number].failed = f"a worker ended with {code}"
+                    known[number].failed = f"A worker ended with {code}."
                 if known[number].failed:
                     break
                 continue
@@ -256,7 +256,7 @@ def _attend(
         for ear in ears:
             ear.join()
     if trouble := next((worker.failed for worker in known if worker.failed), ""):
-        raise BadReplay(f"{trouble} What is done is kept: `callscope replay --resume {folder.run}` goes on.")
+        raise BadReplay(f"{trouble} What is done is kept: {folder.resume} goes on.")
     return now
 
 

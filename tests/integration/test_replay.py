@@ -19,12 +19,13 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 from websockets.asyncio.client import connect
 
-from callscope import clock, kafka
+from callscope import clock
 from callscope.cli import main
 from callscope.client.recording import Recording
 from callscope.config import Settings
 from callscope.errors import BadReplay
 from callscope.exchange.exporting import Choice, export
+from callscope.kafka import client_options, records_held
 from callscope.replay import live
 from callscope.replay.digest import RESULTS, combined
 from callscope.replay.plan import Plan, RunFolder
@@ -154,7 +155,7 @@ def test_killed_and_resumed(kafka: Settings, calls: list[str], wanted: str, begi
                 if child.cmdline()[-1] == "callscope.replay.worker":
                     child.kill()
 
-    with pytest.raises(BadReplay, match=f"ended with -9.* `callscope replay --resume {folder.run}` goes on"):
+    with pytest.raises(BadReplay, match=rf"ended with -9\. .* --resume {folder.run} --state .* goes on"):
         carry_out(kafka, folder, 1, kill)
     assert carry_out(kafka, folder, 1).digest == digest_of(kafka, calls, folder.run) == wanted
 
@@ -188,7 +189,7 @@ def replayed(settings: Settings, state: Path, **plan: Any) -> Outcome:
 
 def state_of_the_cluster(settings: Settings, groups: list[str]) -> Any:
     """What the live side has: the ends of its topics, the offsets of its groups and their members."""
-    admin = AdminClient(kafka.client_options(settings))
+    admin = AdminClient(client_options(settings))
     offsets = {
         group: {
             (tp.topic, tp.partition): tp.offset
@@ -205,7 +206,7 @@ def state_of_the_cluster(settings: Settings, groups: list[str]) -> Any:
         )
         for group, described in admin.describe_consumer_groups(groups).items()
     }
-    return kafka.records_held(settings, TOPICS), offsets, members
+    return records_held(settings, TOPICS), offsets, members
 
 
 def test_by_the_command_and_nothing_live_is_disturbed(
@@ -230,7 +231,7 @@ def test_by_the_command_and_nothing_live_is_disturbed(
     assert run("replay", *chosen, *state, "--run", "by-hand").exit_code == 1
 
     assert settled(kafka, groups) == before
-    topics = AdminClient({"bootstrap.servers": kafka.kafka}).list_topics().topics
+    topics = AdminClient(client_options(kafka)).list_topics().topics
     assert {f"replay.by-hand.{topic.name}" for topic in RESULTS} <= set(topics)
 
 

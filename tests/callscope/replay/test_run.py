@@ -57,5 +57,7 @@ def test_what_fails_in_a_worker_is_said(recording: Path, tmp_path: Path) -> None
     folder = RunFolder(tmp_path, "r")
     draw_up(load(), Plan("r", "files", "none", paths=[str(recording)], legs=["customer", "agent"]), folder)
     recording.write_bytes(b"no audio any more")
-    with pytest.raises(BadReplay, match=r"one\.wav cannot be read as audio .*`callscope replay --resume r` goes on"):
+    with pytest.raises(
+        BadReplay, match=r"one\.wav cannot be read as audio .*`callscope replay --resume r --state .*` goes on"
+    ):
         carry_out(load(), folder, 1)
