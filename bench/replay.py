@@ -48,7 +48,7 @@ def publish(settings: Settings, calls: int, seconds: float) -> None:
             frames += framed(StreamId(f"call-{number}", leg), audio[: len(audio) // FRAME_SAMPLES * FRAME_SAMPLES])
     frames.sort(key=lambda frame: frame.start)
     client = producer(settings)
-    for frame in frames:
+    for number, frame in enumerate(frames):
         arrived_ns = BEGAN_NS + (frame.start + len(frame.pcm)) * 1_000_000_000 // RATE_HZ
         client.produce(
             AUDIO_FRAMES.name,
@@ -56,8 +56,8 @@ def publish(settings: Settings, calls: int, seconds: float) -> None:
             value=wire.encode(Envelope(frame, Ledger(arrived_ns))),
             partition=partition_of(frame.stream.call_id, settings.topics.partitions),
         )
-        if frame.seq % 50 == 0:
-            client.poll(0)
+        if number % 10_000 == 0:
+            client.flush(60)
     assert client.flush(60) == 0
 
 
@@ -100,7 +100,7 @@ def main() -> None:
                 )
     finally:
         broker.stop()
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":
