@@ -306,6 +306,13 @@ def ingest_spool_found(records: int, size: int) -> None:
     _ingest.warning("spool: %d records (%d bytes) of an earlier gateway are delivered now", records, size)
 
 
+def ingest_spool_orphaned(partition: int, records: int) -> None:
+    """Records are for a partition that the topics do not have any more; they stay on disk."""
+    _ingest.error(
+        "spool: %d records are for partition %d, which there is no more; they are left alone", records, partition
+    )
+
+
 def ingest_spool_began(partitions: int, after_s: float) -> None:
     """Kafka does not acknowledge; or what an earlier gateway left is being delivered."""
     if partitions:

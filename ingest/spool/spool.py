@@ -86,9 +86,11 @@ class Spool:
         """
         found = self._folder.open()
         for segment in found:
-            if segment.partition < len(self._lanes):
-                lane = self._lanes[segment.partition]
-                lane.recover(segment.number, segment.delivered, segment.length, segment.records)
+            if segment.partition >= len(self._lanes):
+                telemetry.ingest_spool_orphaned(segment.partition, segment.records)
+                continue
+            lane = self._lanes[segment.partition]
+            lane.recover(segment.number, segment.delivered, segment.length, segment.records)
         if records := self.records:
             telemetry.ingest_spool_found(records, self.used_bytes)
 

@@ -21,7 +21,8 @@ from ingest.delivery import Delivery
 from ingest.publisher import KafkaPublisher
 from ingest.session import AudioRecord
 from ingest.spool import spool
-from ingest.spool.framing import HEADER_BYTES, decode
+from ingest.spool.folder import Job, SpoolFolder
+from ingest.spool.framing import HEADER_BYTES, Spooled, decode, encode
 
 STREAM = StreamId("call", "leg")
 SAMPLES = 960
@@ -139,6 +140,20 @@ async def test_what_is_under_way_when_the_gateway_ends_is_written_down(
     assert left(tmp_path) == []
     assert await publisher.close() == 0
     assert left(tmp_path) == [0, 1, 2, 3, 4]
+
+
+async def test_records_of_a_partition_that_is_gone_are_told_of_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = SpoolFolder(tmp_path)
+    frame = encode(Spooled("audio.frames", str(STREAM), b"", seq=7))
+    folder.work(Job({9: [(1, HEADER_BYTES, frame)]}))
+    folder.close()
+    publisher = KafkaPublisher(load(kafka="127.0.0.1:1", topics={"partitions": 2}), tmp_path)
+    await publisher.open()
+    assert "1 records are for partition 9" in caplog.text
+    assert await publisher.close() == 0
+    assert left(tmp_path) == [7]
 
 
 @pytest.fixture
