@@ -22,6 +22,13 @@ librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
 logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
 
+_COMPACTED: Final = {
+    "cleanup.policy": "compact,delete",
+    "segment.bytes": str(1 << 20),  # only whole segments are compacted, and whoever reads all of it reads the newest too
+    "min.cleanable.dirty.ratio": "0.3",
+}
+"""A topic that is read from its beginning now and then."""
+
 _NOT_YET: Final = {
     "NOT_LEADER_FOR_PARTITION",
     "LEADER_NOT_AVAILABLE",
@@ -122,7 +129,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             replication_factor=settings.topics.replication,
             config={
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
-                "cleanup.policy": "delete",
+                **(_COMPACTED if topic.compacted else {"cleanup.policy": "delete"}),
             },
         )
         for topic in missing
