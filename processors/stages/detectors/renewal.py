@@ -1,4 +1,4 @@
-"""When a detector's memory is renewed: at a silence, by a fresh one that has heard the same audio beside it for a while.
+"""When a detector's memory is renewed: at a silence, by a fresh one that has heard the same audio beside it before.
 
 What a detector says then depends on the audio since its present memory was fresh, and on nothing before: a drift
 cannot go on for ever, and whoever has that audio can rebuild the memory, to the bit.
