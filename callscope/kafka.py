@@ -24,7 +24,9 @@ logged by us, so `telemetry.configure_logging` shows them only when asked for ev
 
 _COMPACTED: Final = {
     "cleanup.policy": "compact,delete",
-    "segment.bytes": str(1 << 20),  # only whole segments are compacted, and whoever reads all of it reads the newest too
+    "segment.bytes": str(
+        1 << 20
+    ),  # only whole segments are compacted, and whoever reads all of it reads the newest too
     "min.cleanable.dirty.ratio": "0.3",
 }
 """A topic that is read from its beginning now and then."""

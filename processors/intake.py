@@ -14,7 +14,7 @@ def decode_fetch(fetch: Fetch) -> list[Envelope]:
     for batch in fetch.batches.values():
         for record in batch.records:
             try:
-                envelopes.append(wire.decode(batch.tp.topic, record.value or b""))
+                envelopes.append(wire.decode(batch.tp.topic, record.value or b"", record.offset))
             except wire.Undecodable as error:
                 telemetry.record_undecodable(batch.tp.topic, batch.tp.partition, record.offset, str(error))
     return envelopes

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.streams import StreamId
-from callscope.topics import WORKER_STATUS, Topic, partition_of
+from callscope.topics import WORKER_MARKS, WORKER_STATUS, Topic, partition_of
 from processors import wire
 from processors.records import Envelope
 from processors.transport import Batch, Fetch
@@ -107,6 +107,46 @@ class Outbox:
         except BufferError:
             telemetry.outbox_full()
 
+    async def put_mark(self, key: str, partition: int, value: bytes, delivered: Callable[[], None]) -> None:
+        """Produce a record of `worker.marks`; it belongs to no batch.
+
+        Args:
+            key: its key.
+            partition: that of the stream's call.
+            value: its value.
+            delivered: called when Kafka has acknowledged it.
+
+        Raises:
+            RuntimeError: as for `send`.
+        """
+
+        def report(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                delivered()
+            else:
+                self._failed(error)
+
+        await self._produce(self._producer, WORKER_MARKS, key, partition, value, report)
+        self._poll()
+
+    async def _produce(
+        self, producer: Producer, topic: Topic, key: str, partition: int, value: bytes, report: Callable[..., None]
+    ) -> None:
+        while True:
+            try:
+                producer.produce(
+                    topic.name, value=value, key=key, partition=partition, headers=_headers(topic), on_delivery=report
+                )
+                return
+            except BufferError:  # back-pressure: the broker is slower than we are
+                telemetry.outbox_full()
+                await asyncio.sleep(POLL_INTERVAL_S)
+                self._poll()
+
+    def _failed(self, error: KafkaError) -> None:
+        self._failure = error
+        telemetry.result_undeliverable(error.str())
+
     def _poll(self) -> None:
         for producer in self._producers():
             producer.poll(0)
@@ -117,8 +157,7 @@ class Outbox:
         if error is None:
             batch.undelivered -= 1
         else:
-            self._failure = error
-            telemetry.result_undeliverable(error.str())
+            self._failed(error)
 
     async def poll_forever(self) -> None:
         """Look at delivery reports; runs beside the agents.

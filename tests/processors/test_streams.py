@@ -6,6 +6,7 @@ import numpy as np
 
 from callscope.config import load
 from callscope.streams import StreamId
+from callscope.topics import partition_of
 from processors.app import build_pipeline
 from processors.records import AudioFrame, Envelope, FeatureWindow, Ledger, WindowKind
 from tests.signals import hush, join, voice
@@ -40,12 +41,40 @@ def test_the_end_of_a_stream_is_told_to_every_stage() -> None:
 
 
 def test_a_stream_that_falls_silent_without_an_end_is_ended_by_the_others_time() -> None:
-    pipeline = build_pipeline(load())
+    """By those of its partition: between partitions one may be read far ahead of the other."""
+    pipeline = build_pipeline(load(topics={"partitions": 8}))
     pipeline(frames(StreamId("lost", "customer"), 1.0, last=False))
     assert len(pipeline.detect) == 1
     idle_ns = int(load().processors.idle_stream_s * 1e9)
-    pipeline(frames(StreamId("other", "customer"), 1.0, last=False, arrived_ns=idle_ns + 3 * SECOND_NS))
+    elsewhere = next(call for call in "abcdefgh" if partition_of(call, 8) != partition_of("lost", 8))
+    pipeline(frames(StreamId(elsewhere, "customer"), 1.0, arrived_ns=idle_ns + 3 * SECOND_NS))
+    assert len(pipeline.detect) == 1
+    pipeline(frames(StreamId("lost", "agent"), 1.0, last=False, arrived_ns=idle_ns + 3 * SECOND_NS))
     assert len(pipeline.detect) == 1, "only the other one is left"
+
+
+def test_a_stream_that_goes_on_after_too_long_a_silence_is_a_new_one() -> None:
+    """Whether others came in between or not: results shall not depend on that."""
+    pipeline = build_pipeline(load())
+    stream = StreamId("c", "customer")
+    pipeline(frames(stream, 1.0, last=False))
+    idle_ns = int(load().processors.idle_stream_s * 1e9)
+    results = [e.record for e in pipeline(frames(stream, 1.0, last=False, arrived_ns=idle_ns + 4 * SECOND_NS))]
+    ends = [r for r in results if isinstance(r, FeatureWindow) and r.kind is WindowKind.STREAM_END]
+    assert len(ends) == 1
+    assert len(pipeline.detect) == 1
+
+
+def test_records_that_come_again_after_their_streams_end_are_no_new_stream() -> None:
+    pipeline = build_pipeline(load())
+    stream = StreamId("c", "customer")
+    sent = frames(stream, 1.0)
+    pipeline(sent)
+    assert pipeline(sent[50:]) == []
+    assert pipeline(sent[-1:]) == []
+    assert len(pipeline.detect) == 0
+    later = frames(stream, 1.0, arrived_ns=60 * SECOND_NS)
+    assert len(pipeline(later)) > 5, "another stream may have the same id"
 
 
 def test_streams_of_partitions_that_were_given_up_are_forgotten() -> None:
