@@ -425,8 +425,8 @@ class Processors(_Section):
     member: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._-]{1,200}$",
-        description="this worker's name in its group, which no other has; started again under it, it has its partitions "
-        "back without a rebalance",
+        description="this worker's name in its group, which no other has; started again, it has its partitions back "
+        "without a rebalance",
     )
     session_timeout_s: float = Field(
         6.0, ge=1, le=300, description="a worker that is not heard of for so long has lost its partitions to others"

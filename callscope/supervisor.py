@@ -131,8 +131,8 @@ class System:
         delay_s = restarts.ended(now_s)
         if delay_s is None:
             raise ChildDied(
-                f"The {name} process ended {restarts.ends} times in a row soon after it was started ({_how(child)}), so "
-                "it is not started again; its message is above. Everything ends: what was accepted is in Kafka."
+                f"The {name} process ended {restarts.ends} times in a row soon after it was started ({_how(child)}) "
+                "and is not started again; its message is above. Everything ends: what was accepted is in Kafka."
             )
         self._say(f"The {name} process ended by itself ({_how(child)}); starting it again in {delay_s:.1f} s")
         self._due[name] = now_s + delay_s

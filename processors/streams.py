@@ -7,8 +7,8 @@ asyncio.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -30,6 +30,7 @@ from processors.records import (
     VoiceSummary,
     WindowKind,
 )
+from processors.stages.arrival_clock import ArrivalClock
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
 from processors.stages.extract import Extract
@@ -54,6 +55,7 @@ class _Heard:
         stage: the detector.
         ledger: of its newest audio.
         end: media time of the end of it.
+        heard_ns: when its newest audio came, by the clock of its partition.
         read_to: offset behind its newest record.
         places: media time and offset of records from which on its audio can be read again, oldest first.
         resumed: the mark from which it was taken over; None: it was not, or is past it.
@@ -63,6 +65,7 @@ class _Heard:
     stage: Detect
     ledger: Ledger
     end: int
+    heard_ns: int = 0
     read_to: int = 0
     places: deque[tuple[int, int]] = field(default_factory=deque)
     resumed: StreamMark | None = None
@@ -95,6 +98,7 @@ class DetectStreams:
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
         self._partition_of = partition_of
+        self._arrivals: defaultdict[int, ArrivalClock] = defaultdict(ArrivalClock)
         self._streams: dict[StreamId, _Heard] = {}
         self._ended = EndedStreams("detect")
 
@@ -105,28 +109,22 @@ class DetectStreams:
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
         results: list[list[Envelope]] = [[] for _ in envelopes]
-        newest: dict[int, int] = {}
         for turn in _turns(envelopes):
-            self._detect(turn, envelopes, results, newest)
-        results.append(self._end_idle(newest))
+            self._detect(turn, envelopes, results)
+        results.append(self._end_idle())
         return [result for of_frame in results for result in of_frame]
 
-    def _detect(
-        self,
-        turn: Sequence[int],
-        envelopes: Sequence[Envelope],
-        results: list[list[Envelope]],
-        newest: dict[int, int],
-    ) -> None:
+    def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
         """Detect in those of the frames, which are of different streams; put what comes of each in its place."""
         admitted: list[tuple[int, AudioFrame, _Heard, Pcm]] = []
         for i in turn:
             envelope = envelopes[i]
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
-            arrived_ns = envelope.ledger.arrived_ns
             heard = self._streams.get(frame.stream)
-            if heard is not None and arrived_ns - heard.ledger.arrived_ns > self._idle_ns:
+            partition = self._partition_of(frame.stream) if heard is None else heard.partition
+            now_ns = self._arrivals[partition].heard(envelope.ledger.arrived_ns)
+            if heard is not None and now_ns - heard.heard_ns > self._idle_ns:
                 results[i] = self._end(frame.stream)
                 heard = None
             if heard is None:
@@ -135,11 +133,9 @@ class DetectStreams:
                 heard = self._begin(frame.stream, envelope.ledger, frame.start)
             if not heard.places or frame.start >= heard.places[-1][0] + PLACE_EVERY:
                 heard = self._note_place(heard, frame, envelope.offset)
-            heard.ledger = envelope.ledger
+            heard.ledger, heard.heard_ns = envelope.ledger, now_ns
             heard.end = frame.start + len(frame.pcm)
             heard.read_to = envelope.offset + 1
-            if arrived_ns > newest.get(heard.partition, 0):
-                newest[heard.partition] = arrived_ns
             admitted.append((i, frame, heard, heard.stage.admit(frame)))
         judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
         now = self._clock()
@@ -171,12 +167,12 @@ class DetectStreams:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
         return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
 
-    def _end_idle(self, newest: Mapping[int, int]) -> list[Envelope]:
+    def _end_idle(self) -> list[Envelope]:
         return self.end(
             [
                 stream
                 for stream, heard in self._streams.items()
-                if newest.get(heard.partition, 0) - heard.ledger.arrived_ns > self._idle_ns
+                if self._arrivals[heard.partition].now_ns - heard.heard_ns > self._idle_ns
             ]
         )
 
@@ -220,13 +216,19 @@ class DetectStreams:
                 continue
             ledger = Ledger(arrived_ns=mark.arrived_ns)
             self._streams[mark.stream] = _Heard(
-                self._partition_of(mark.stream), stage, ledger, mark.detect.decided_to, mark.read_to, resumed=mark
+                self._partition_of(mark.stream),
+                stage,
+                ledger,
+                mark.detect.decided_to,
+                read_to=mark.read_to,
+                resumed=mark,
             )
             telemetry.stream_rebuilt()
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
-        self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            self._arrivals.pop(self._streams.pop(stream).partition, None)
         self._ended.drop(belongs)
 
 

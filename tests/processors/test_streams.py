@@ -40,26 +40,28 @@ def test_the_end_of_a_stream_is_told_to_every_stage() -> None:
     assert len(ends) == 1
 
 
+IDLE_S = 5.0
+LATER_NS = 9 * SECOND_NS
+
+
 def test_a_stream_that_falls_silent_without_an_end_is_ended_by_the_others_time() -> None:
     """By those of its partition: between partitions one may be read far ahead of the other."""
-    pipeline = build_pipeline(load(topics={"partitions": 8}))
+    pipeline = build_pipeline(load(topics={"partitions": 8}), idle_stream_s=IDLE_S)
     pipeline(frames(StreamId("lost", "customer"), 1.0, last=False))
     assert len(pipeline.detect) == 1
-    idle_ns = int(load().processors.idle_stream_s * 1e9)
     elsewhere = next(call for call in "abcdefgh" if partition_of(call, 8) != partition_of("lost", 8))
-    pipeline(frames(StreamId(elsewhere, "customer"), 1.0, arrived_ns=idle_ns + 3 * SECOND_NS))
+    pipeline(frames(StreamId(elsewhere, "customer"), 1.0, arrived_ns=LATER_NS))
     assert len(pipeline.detect) == 1
-    pipeline(frames(StreamId("lost", "agent"), 1.0, last=False, arrived_ns=idle_ns + 3 * SECOND_NS))
+    pipeline(frames(StreamId("lost", "agent"), 1.0, last=False, arrived_ns=LATER_NS))
     assert len(pipeline.detect) == 1, "only the other one is left"
 
 
 def test_a_stream_that_goes_on_after_too_long_a_silence_is_a_new_one() -> None:
     """Whether others came in between or not: results shall not depend on that."""
-    pipeline = build_pipeline(load())
+    pipeline = build_pipeline(load(), idle_stream_s=IDLE_S)
     stream = StreamId("c", "customer")
     pipeline(frames(stream, 1.0, last=False))
-    idle_ns = int(load().processors.idle_stream_s * 1e9)
-    results = [e.record for e in pipeline(frames(stream, 1.0, last=False, arrived_ns=idle_ns + 4 * SECOND_NS))]
+    results = [e.record for e in pipeline(frames(stream, 1.0, last=False, arrived_ns=LATER_NS))]
     ends = [r for r in results if isinstance(r, FeatureWindow) and r.kind is WindowKind.STREAM_END]
     assert len(ends) == 1
     assert len(pipeline.detect) == 1

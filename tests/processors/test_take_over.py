@@ -54,7 +54,7 @@ def audio() -> Partition:
     return partition
 
 
-def results(envelopes: Sequence[Envelope]) -> set[bytes]:
+def results(envelopes: Sequence[Envelope]) -> set[str]:
     return without_ledger(e for e in envelopes if not isinstance(e.record, SpeechFrame))
 
 
@@ -115,7 +115,7 @@ def test_whenever_workers_die_the_results_are_the_same(stage: str | None, lives:
     topic = TOPICS[stage]()
     expected = results(undisturbed(stage, topic))
     assert len(expected) > 20
-    assert results(run_with_deaths(stage, topic, lives)) == expected
+    assert not results(run_with_deaths(stage, topic, lives)) ^ expected
 
 
 @settings(max_examples=4, deadline=None)
@@ -128,10 +128,10 @@ def test_what_comes_twice_of_the_stage_before_changes_nothing(
     again.append(run_with_deaths("detect", audio(), lives))
     expected = results(undisturbed("extract", speech()))
     found = run_with_deaths("extract", again, others)
-    assert results(found) == expected
+    assert not results(found) ^ expected
     windows = Partition(VOICE_FEATURES.name)
     windows.append(found)
-    assert results(run_with_deaths("infer", windows, lives)) == results(undisturbed("infer", features()))
+    assert not results(run_with_deaths("infer", windows, lives)) ^ results(undisturbed("infer", features()))
 
 
 def test_a_commit_holds_back_little() -> None:
