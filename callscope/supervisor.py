@@ -121,6 +121,7 @@ class System:
             if name in self._due:
                 if now_s >= self._due[name]:
                     del self._due[name]
+                    lifetime.stop(child, 0.0)  # nothing is left of it but our end of its pipe
                     self.children[name] = self._start(name)
                     self._restarts[name].started(clock.monotonic())
             elif child.poll() is not None:

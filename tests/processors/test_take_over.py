@@ -63,7 +63,13 @@ def pipeline() -> Pipeline:
 
 
 def stage_of(pipe: Pipeline, stage: str | None) -> Step:
-    return {None: pipe, "detect": pipe.detect, "extract": pipe.extract, "infer": pipe.infer}[stage]
+    steps: dict[str | None, Step] = {
+        None: pipe,
+        "detect": pipe.detect,
+        "extract": pipe.extract,
+        "infer": pipe.infer,
+    }
+    return steps[stage]
 
 
 def undisturbed(stage: str | None, topic: Partition) -> list[Envelope]:
