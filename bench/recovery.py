@@ -1,10 +1,10 @@
 """How long results stay away when a worker is killed: kill -9 under load, until every stream has fresh ones again.
 
 Run `make bench-recovery`, or `python -m bench.recovery [--legs 20] [--kills 3] [--chained] [--alone]`. Starts a system
-of its own, sends the demo call on as many legs in real time, subscribes to all results, and kills a worker now and then.
-Fresh is a result of audio that arrived after the kill; each stream says several a second, also while nobody speaks.
-Printed is the time from the kill to the first fresh result of each stream: of those that the dead worker had, and of all
-others.
+of its own, sends the demo call on as many legs in real time, subscribes to all results, and kills a worker now and
+then. Fresh is a result of audio that arrived after the kill; each stream says several a second, also while nobody
+speaks. Printed is the time from the kill to the first fresh result of each stream: of those that the dead worker had,
+and of all others.
 
 With `--alone` dead workers are not started again, as where a machine has gone: the others take over when the group has
 missed the dead one for `processors.session_timeout_s`.
