@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from callscope import telemetry
 from callscope.streams import StreamId
-from processors.records import Envelope
+from processors.records import AudioFrame, Envelope
 from processors.stages.marks import StreamMark
 
 ENDED_STREAMS = 10_000
@@ -45,7 +45,7 @@ class EndedStreams:
     """Streams that ended lately.
 
     A record that arrived no later than its stream's end is one of that stream that comes again. One that arrived later
-    is of another stream that has the same id.
+    is of another stream that has the same id; so is a first one, whatever a gateway's clock says.
     """
 
     def __init__(self, stage: str) -> None:
@@ -80,8 +80,11 @@ class EndedStreams:
 
     def is_over(self, envelope: Envelope) -> bool:
         """Whether the first record of a stream that is not followed belongs to one that has ended."""
-        end = self._ends.get(envelope.record.stream)
+        record = envelope.record
+        end = self._ends.get(record.stream)
         if end is None or not 0 < envelope.ledger.arrived_ns <= end.arrived_ns:
+            return False
+        if isinstance(record, AudioFrame) and record.seq == 0:
             return False
         telemetry.record_of_ended_stream(self._stage)
         return True

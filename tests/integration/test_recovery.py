@@ -23,7 +23,7 @@ from processors import wire
 from processors.app import build_pipeline
 from processors.records import SpeechFrame
 from tests.integration.conftest import unhurried
-from tests.integration.records import read_call, read_when
+from tests.integration.records import Stored, read_call, read_when
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ async def spoken(system: System, call: Recording) -> None:
 
 def digests_of_audio(settings: Settings, call_id: str) -> dict[str, str | None]:
     """What an undisturbed pipeline, without Kafka, finds in the audio that the topic holds."""
-    frames = [wire.decode(AUDIO_FRAMES.name, r.raw.value()) for r in read_call(settings, AUDIO_FRAMES, call_id)]
+    frames = [wire.decode(AUDIO_FRAMES.name, r.raw.value() or b"") for r in read_call(settings, AUDIO_FRAMES, call_id)]
     digests = Digests()
     for envelope in build_pipeline(settings)(frames):
         if not isinstance(envelope.record, SpeechFrame):
@@ -74,14 +74,14 @@ def digests_of_audio(settings: Settings, call_id: str) -> dict[str, str | None]:
 async def digests_of_results(settings: Settings, call_id: str) -> dict[str, str | None]:
     """Of what the topics hold once the models have said all."""
 
-    def complete(found: list[object]) -> bool:
-        return {r.message.leg for r in found if r.message.stream_ended} == set(LEGS)  # type: ignore[attr-defined]
+    def complete(found: list[Stored]) -> bool:
+        return {r.message.leg for r in found if r.message.stream_ended} == set(LEGS)
 
     await read_when(settings, VOICE_INSIGHTS, call_id, complete)
     digests = Digests()
     for topic in RESULTS:
         for record in await asyncio.to_thread(read_call, settings, topic, call_id):
-            digests.add(topic.name, record.raw.value())
+            digests.add(topic.name, record.raw.value() or b"")
     return {str(stream): digests.take(stream) for stream in digests.streams()}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,6 +78,16 @@ def test_records_that_come_again_after_their_streams_end_are_no_new_stream() -> 
     assert len(pipeline.detect) == 0
     later = frames(stream, 1.0, arrived_ns=60 * SECOND_NS)
     assert len(pipeline(later)) > 5, "another stream may have the same id"
+
+
+def test_a_clock_that_is_set_by_an_hour_ends_no_stream() -> None:
+    pipeline = build_pipeline(load())
+    streams = [frames(StreamId("call", leg), 2.0, last=False) for leg in ("customer", "agent")]
+    for number, both in enumerate(zip(*streams, strict=True)):
+        at = (1_000 + 3_600 * (number > 40) - 7_200 * (number > 70)) * SECOND_NS
+        for envelope in both:
+            pipeline([replace(envelope, ledger=Ledger(arrived_ns=at))])
+    assert len(pipeline.detect) == 2
 
 
 def test_streams_of_partitions_that_were_given_up_are_forgotten() -> None:
