@@ -422,7 +422,9 @@ class Processors(_Section):
     """The worker."""
 
     group: str = "callscope"
-    metrics_port: int | None = Field(None, ge=1, le=65_535, description="Prometheus, on loopback; None: not served")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65_535, description="Prometheus, /livez and /readyz, on loopback; None: not served"
+    )
     metrics_host: str = "127.0.0.1"
     idle_stream_s: float = Field(600.0, gt=0, description="state of a stream that fell silent without an end")
     detect: Detect = Detect()
@@ -478,6 +480,9 @@ class Settings(BaseSettings):
     ingest: Ingest = Ingest()
     processors: Processors = Processors()
     sink: Sink = Sink()
+    watchdog_s: float = Field(
+        60.0, ge=0, description="a program in which something stands still for so long ends itself; 0: never"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

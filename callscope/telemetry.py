@@ -95,6 +95,14 @@ def consumer_error(reason: str) -> None:
     _kafka.warning("kafka: %s", reason)
 
 
+_watchdog = logging.getLogger("callscope.watchdog")
+
+
+def program_stuck(reason: str, seconds: float) -> None:
+    """Something has stood still for too long: the program ends itself, to be started anew."""
+    _watchdog.critical("ended by its watchdog: for %.0f s %s; it is safe to start it again", seconds, reason)
+
+
 _security = logging.getLogger("callscope.security")
 
 

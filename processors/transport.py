@@ -252,6 +252,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             offset = given.popleft()[1].last_offset + 1
         return offset
 
+    def progress(self) -> dict[TP, int]:
+        """Of each assigned partition, the first offset that no agent has finished."""
+        reached = {}
+        for tp in self.assignment():
+            unfinished = next((batch for message, batch in self._delivered.get(tp, ()) if not message.acked), None)
+            if unfinished is not None:
+                reached[tp] = unfinished.records[0].offset
+            else:
+                reached[tp] = self._next_offset(tp) or 0
+        return reached
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self._delivered) if topics is None or tp in topics or tp.topic in topics)
 

@@ -15,6 +15,7 @@ from callscope.config import Settings
 from callscope.dead_letters import LetterBox
 from callscope.following import Follower
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, WORKER_STATUS
+from callscope.watchdog import LoopBeat, Watchdog
 from sinks.feed import Feed, place_of
 from sinks.hub import Hub
 from sinks.messages import RESULT_TOPICS
@@ -58,9 +59,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         history_ms={**dict.fromkeys(RESULT_TOPICS, resumed_ms), CALL_EVENTS.name: CALL_HISTORY_MS},
     )
     await asyncio.to_thread(kafka.ensure_topics, settings)
+    beat = LoopBeat()
+    watchdog = Watchdog(settings.watchdog_s, [beat.check, lambda: _reader_check(reader)])
+    beating = asyncio.create_task(beat.run())
     reading = asyncio.create_task(reader.run())
     stopping = asyncio.create_task(stop.wait())
     caught_up = asyncio.create_task(reader.wait_caught_up())
+    watchdog.start()
     try:
         await asyncio.wait(
             (reading, stopping, caught_up), timeout=HISTORY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
@@ -81,11 +86,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             reading.result()
     finally:
         await server.close()
+        watchdog.stop()
         reader.stop()
-        for task in (stopping, caught_up):
+        for task in (stopping, caught_up, beating):
             task.cancel()
-        await asyncio.gather(reading, stopping, caught_up, return_exceptions=True)
+        await asyncio.gather(reading, stopping, caught_up, beating, return_exceptions=True)
         await asyncio.to_thread(letters.close)
+
+
+def _reader_check(reader: Follower) -> dict[str, str]:
+    return {} if reader.is_alive() else {"reader": "Kafka's client does not come back"}
 
 
 def main(settings: Settings) -> None:

@@ -9,9 +9,9 @@ passed over. Nothing waits for ever:
 - `WAITING` records have followed since a record came, and none led up to it: it does not belong to this stream's audio
   (a corrupt media time), and is refused.
 
-A stream ends with its `last` record. What comes after that and reaches no further is a repetition. A first record (number
-0, at media time 0) with another arrival than the stream's own first one begins it anew, also where no end was seen. A
-gateway that takes a stream over from another counts its records from 0 too, but goes on in media time.
+A stream ends with its `last` record. What comes after that and reaches no further is a repetition. A first record
+(number 0, at media time 0) with another arrival than the stream's own first one begins it anew, also where no end was
+seen. A gateway that takes a stream over from another counts its records from 0 too, but goes on in media time.
 """
 
 from __future__ import annotations
