@@ -30,7 +30,7 @@ SECONDS = 8.0
 
 
 def poison(kafka: Settings, call_id: str, again: list[bytes], seed: int) -> list[bytes]:
-    """Records of some kinds of harm, under the key of a running stream; some of its own come again, too, in disorder."""
+    """Records of some kinds of harm, under the key of a running stream; some of its own come again, in disorder."""
     rng = random.Random(seed)
     first = AudioFrame(call_id=call_id, leg="customer")
     bad = [
