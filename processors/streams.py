@@ -32,6 +32,7 @@ from processors.records import (
     VoiceSummary,
     WindowKind,
 )
+from processors.stages.arrival_clock import ArrivalClock
 from processors.stages.arrivals import Arrivals, Restart
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
@@ -61,6 +62,8 @@ class _Heard:
     stage: Detect
     ledger: Ledger
     end: int
+    heard_ns: int = 0
+    """When its newest audio came, by the worker's `ArrivalClock`."""
 
 
 class DetectStreams:
@@ -81,6 +84,7 @@ class DetectStreams:
         self._idle_ns = idle_stream_s * 1e9
         self._failed = failed
         self._arrivals = Arrivals(lambda envelope, error: failed("detect", envelope, error))
+        self._arrival_clock = ArrivalClock()
         self._streams: dict[StreamId, _Heard] = {}
 
     def __len__(self) -> int:
@@ -91,7 +95,7 @@ class DetectStreams:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
         results = self._detect_all(self._arrivals(envelopes))
         if envelopes:
-            results += self._end_idle(max(envelope.ledger.arrived_ns for envelope in envelopes))
+            results += self._end_idle()
         return results
 
     def _detect_all(self, arrived: Sequence[Envelope | Restart]) -> list[Envelope]:
@@ -116,6 +120,7 @@ class DetectStreams:
             if heard is None:
                 heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
             heard.ledger = envelope.ledger
+            heard.heard_ns = self._arrival_clock.heard(envelope.ledger.arrived_ns)
             heard.end = frame.start + len(frame.pcm)
             try:
                 admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
@@ -159,10 +164,9 @@ class DetectStreams:
                 results += self._end(stream)
         return results
 
-    def _end_idle(self, now_ns: int) -> list[Envelope]:
-        return self.end(
-            [stream for stream, heard in self._streams.items() if now_ns - heard.ledger.arrived_ns > self._idle_ns]
-        )
+    def _end_idle(self) -> list[Envelope]:
+        now_ns = self._arrival_clock.now_ns
+        return self.end([stream for stream, heard in self._streams.items() if now_ns - heard.heard_ns > self._idle_ns])
 
     def _end(self, stream: StreamId) -> list[Envelope]:
         heard = self._streams.pop(stream)
