@@ -13,9 +13,9 @@ from processors.keeping import EndedStreams, Kept
 from processors.records import Consent, Envelope, FeatureWindow, Insight, InsightsEnd, Ledger, SpeechFrame, WindowKind
 from processors.stages.infer import Infer
 from processors.stages.marks import InferMark, StreamMark
-from processors.streams import Clock, never
+from processors.streams import Clock, Failed, never, not_expected
 
-T = TypeVar("T")
+T = TypeVar("T", FeatureWindow, SpeechFrame)
 
 _HALF_ENDED_STREAMS = 10_000
 
@@ -59,6 +59,7 @@ class InferStreams:
         consents: what was allowed or refused since it was last asked; asked before every batch.
         sheds: whether windows and speech are to be passed over; asked once a batch. Utterances are judged all the same:
             there are few, and baselines rest on them.
+        failed: told of records that cannot be worked on.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class InferStreams:
         clock: Clock,
         consents: Callable[[], Sequence[Consent]] = no_consents,
         sheds: Callable[[], bool] = never,
+        failed: Failed = not_expected,
     ) -> None:
         self._sheds = sheds
+        self._failed = failed
         self._infer = infer
         self._clock = clock
         self._fresh_consents = consents
@@ -164,6 +167,8 @@ class InferStreams:
         if not waiting:
             return []
         insights_by_record = judge([record for record, _ in waiting])
+        for failure in self._infer.take_failures():
+            self._failed("infer", Envelope(*waiting[failure.index]), failure.error)
         now = self._clock()
         return [
             Envelope(insight, replace(ledger, inferred_ns=now))

@@ -1,8 +1,8 @@
 """Stages at work on many streams: one stage object per stream, made when it starts and dropped when it ends.
 
-Each class here, and in `processors.infer_streams`, is one step of the pipeline: called with the envelopes of a batch,
-it returns the envelopes of its results, each with the ledger of the audio that brought it about. Still no Kafka, no
-asyncio.
+The class here, and those in `extract_streams` and `infer_streams`, are the steps of the pipeline: called with the
+envelopes of a batch, one returns the envelopes of its results, each with the ledger of the audio that brought it about.
+Still no Kafka, no asyncio.
 """
 
 from __future__ import annotations
@@ -15,35 +15,38 @@ from itertools import zip_longest
 import numpy as np
 
 from callscope import telemetry
-from callscope.errors import FeatureEngineError
 from callscope.streams import StreamId
 from processors.keeping import EndedStreams, Kept
 from processors.records import (
-    NO_FLOATS,
     AudioFrame,
     Envelope,
-    FeatureWindow,
     Ledger,
     Pcm,
     SpeechFrame,
-    StreamStatistics,
-    VoiceSummary,
-    WindowKind,
 )
 from processors.stages.arrival_clock import ArrivalClock
+from processors.stages.arrivals import Arrivals, Restart
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
-from processors.stages.extract import Extract
-from processors.stages.marks import ExtractMark, StreamMark
-from processors.wire import LLD_COLUMNS
+from processors.stages.marks import StreamMark
 
 PLACE_EVERY = 8_000
 """Samples after which one more of a stream's records is remembered, to begin from there again."""
-KEPT_SEGMENTS = 32
-"""Finished segments of a stream that are remembered."""
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
+Failed = Callable[[str, Envelope, Exception], None]
+"""Told of every record that a stage could not work on: the stage, the record, why. Only its stream is touched."""
+
+
+def not_expected(stage: str, envelope: Envelope, error: Exception) -> None:
+    """Where nobody looks into what fails: the caller has to."""
+    raise error
+
+
+def never() -> bool:
+    """Nothing is shed."""
+    return False
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class DetectStreams:
         idle_stream_s: a stream that got no audio for so long, while others of its partition did, or before it got more,
             is taken for ended; infinite: never.
         partition_of: where a stream's records are: only within a partition they come in the order of their arrival.
+        failed: told of records that cannot be worked on.
     """
 
     def __init__(
@@ -93,12 +97,15 @@ class DetectStreams:
         clock: Clock,
         idle_stream_s: float,
         partition_of: Callable[[StreamId], int] = one_partition,
+        failed: Failed = not_expected,
     ) -> None:
         self._make = make
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
         self._partition_of = partition_of
-        self._arrivals: defaultdict[int, ArrivalClock] = defaultdict(ArrivalClock)
+        self._failed = failed
+        self._arrivals = Arrivals(lambda envelope, error: failed("detect", envelope, error))
+        self._arrival_clocks: defaultdict[int, ArrivalClock] = defaultdict(ArrivalClock)
         self._streams: dict[StreamId, _Heard] = {}
         self._ended = EndedStreams("detect")
 
@@ -108,71 +115,114 @@ class DetectStreams:
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
-        results: list[list[Envelope]] = [[] for _ in envelopes]
-        for turn in _turns(envelopes):
-            self._detect(turn, envelopes, results)
-        results.append(self._end_idle())
+        results = self._detect_all(self._arrivals(envelopes))
+        if envelopes:
+            results += self._end_idle()
+        return results
+
+    def _detect_all(self, arrived: Sequence[Envelope | Restart]) -> list[Envelope]:
+        results: list[list[Envelope]] = [[] for _ in arrived]
+        for turn in _turns(arrived):
+            self._detect(turn, arrived, results)
         return [result for of_frame in results for result in of_frame]
 
-    def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
+    def _detect(
+        self, turn: Sequence[int], arrived: Sequence[Envelope | Restart], results: list[list[Envelope]]
+    ) -> None:
         """Detect in those of the frames, which are of different streams; put what comes of each in its place."""
-        admitted: list[tuple[int, AudioFrame, _Heard, Pcm]] = []
+        admitted: list[tuple[int, Envelope, AudioFrame, _Heard, Pcm]] = []
         for i in turn:
-            envelope = envelopes[i]
+            envelope = arrived[i]
+            if isinstance(envelope, Restart):
+                results[i] = self._end(envelope.stream) if envelope.stream in self._streams else []
+                continue
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
             partition = self._partition_of(frame.stream) if heard is None else heard.partition
-            now_ns = self._arrivals[partition].heard(envelope.ledger.arrived_ns)
+            now_ns = self._arrival_clocks[partition].heard(envelope.ledger.arrived_ns)
             if heard is not None and now_ns - heard.heard_ns > self._idle_ns:
                 results[i] = self._end(frame.stream)
                 heard = None
             if heard is None:
                 if self._ended.is_over(envelope):
+                    self._arrivals.forget(frame.stream)
                     continue
                 heard = self._begin(frame.stream, envelope.ledger, frame.start)
-            if not heard.places or frame.start >= heard.places[-1][0] + PLACE_EVERY:
-                heard = self._note_place(heard, frame, envelope.offset)
+            heard = self._note_place(heard, frame, envelope)
             heard.ledger, heard.heard_ns = envelope.ledger, now_ns
             heard.end = frame.start + len(frame.pcm)
-            heard.read_to = envelope.offset + 1
-            admitted.append((i, frame, heard, heard.stage.admit(frame)))
-        judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
+            try:
+                admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
+            except Exception as error:  # whatever it is, it is this stream's
+                results[i] += self._start_over(envelope, frame, heard, error)
+        judged = judge([(heard.stage.detector, pcm) for _, _, _, heard, pcm in admitted])
         now = self._clock()
-        for (i, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
+        for (i, envelope, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
             if not len(pcm) and not frame.last:
                 continue
-            outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            try:
+                if isinstance(probabilities, Exception):
+                    raise probabilities
+                outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            except Exception as error:  # likewise
+                results[i] += self._start_over(envelope, frame, heard, error)
+                continue
             if outputs or frame.last:
                 heard.ledger = replace(heard.ledger, detected_ns=now)
                 results[i] += [Envelope(output, heard.ledger) for output in outputs]
             if frame.last:
                 results[i] += self._end(frame.stream)
 
+    def _start_over(self, envelope: Envelope, frame: AudioFrame, heard: _Heard, error: Exception) -> list[Envelope]:
+        """A record made the stage fail: what is open ends before it, and the stream goes on afresh behind it."""
+        self._failed("detect", envelope, error)
+        try:
+            outputs = heard.stage.flush()
+        except Exception:  # the stage is beyond that: what was open is lost with it; the record's failure is told
+            outputs = []
+        heard.stage = self._make(frame.stream)
+        heard.places.clear()
+        results = [Envelope(output, heard.ledger) for output in outputs]
+        return results + self._end(frame.stream) if frame.last else results
+
     def _begin(self, stream: StreamId, ledger: Ledger, at: int) -> _Heard:
         heard = self._streams[stream] = _Heard(self._partition_of(stream), self._make(stream), ledger, at)
         return heard
 
-    def _note_place(self, heard: _Heard, frame: AudioFrame, offset: int) -> _Heard:
+    def _note_place(self, heard: _Heard, frame: AudioFrame, envelope: Envelope) -> _Heard:
         """Remember where a stream's audio can be read again; returns a new stage where it cannot be gone on with."""
-        needed = heard.stage.rebuilding
-        if not heard.places and needed is not None and frame.start > needed.audio_from:
-            telemetry.stream_not_rebuilt(str(frame.stream), "its audio is not in the topic any more")
-            heard = self._begin(frame.stream, heard.ledger, frame.start)
-        if offset >= 0 or not heard.places:
+        places, offset = heard.places, envelope.offset
+        heard.read_to = max(heard.read_to, offset + 1)
+        if not places:
+            needed = heard.stage.rebuilding
+            if needed is not None and frame.start > needed.audio_from:
+                telemetry.stream_not_rebuilt(str(frame.stream), "its audio is not in the topic any more")
+                heard = self._begin(frame.stream, envelope.ledger, frame.start)
+                heard.read_to = offset + 1
             heard.places.append((frame.start, offset))
+            return heard
+        while len(places) > 1 and places[-1][1] > offset:  # whoever began there would miss this one
+            places.pop()
+        if frame.start >= places[-1][0] + PLACE_EVERY:
+            places.append((frame.start, offset))
         return heard
 
     def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
-        return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
+        results: list[Envelope] = []
+        for stream in streams:
+            results += self._detect_all(self._arrivals.rest(stream))
+            if stream in self._streams:
+                results += self._end(stream)
+        return results
 
     def _end_idle(self) -> list[Envelope]:
         return self.end(
             [
                 stream
                 for stream, heard in self._streams.items()
-                if self._arrivals[heard.partition].now_ns - heard.heard_ns > self._idle_ns
+                if self._arrival_clocks[heard.partition].now_ns - heard.heard_ns > self._idle_ns
             ]
         )
 
@@ -195,10 +245,14 @@ class DetectStreams:
                     yield Kept(stream, heard.resumed.offset, heard.resumed)
                     continue
                 heard.resumed = None
-            mark, places = heard.stage.mark(), heard.places
-            if mark is None or not heard.read_to:
+            if not heard.read_to:
                 continue
-            while len(places) > 1 and places[1][0] <= mark.audio_from:
+            mark, places = heard.stage.mark(), heard.places
+            if mark is None or not places:  # it has failed, and begins anew
+                yield Kept(stream, heard.read_to, None)
+                continue
+            waiting = self._arrivals.waiting_from(stream)
+            while len(places) > 1 and places[1][0] <= mark.audio_from and (waiting is None or places[1][1] < waiting):
                 places.popleft()
             offset = places[0][1]
             yield Kept(stream, offset, StreamMark(stream, offset, heard.read_to, heard.ledger.arrived_ns, detect=mark))
@@ -227,184 +281,15 @@ class DetectStreams:
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
+        self._arrivals.drop(belongs)
         for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._arrivals.pop(self._streams.pop(stream).partition, None)
+            self._arrival_clocks.pop(self._streams.pop(stream).partition, None)
         self._ended.drop(belongs)
 
 
-def _turns(envelopes: Sequence[Envelope]) -> list[list[int]]:
+def _turns(arrived: Sequence[Envelope | Restart]) -> list[list[int]]:
     """Places of the envelopes in turns: the first ones of each stream, the second ones, ..."""
     places: dict[StreamId, list[int]] = {}
-    for i, envelope in enumerate(envelopes):
-        places.setdefault(envelope.record.stream, []).append(i)
+    for i, one in enumerate(arrived):
+        places.setdefault(one.stream if isinstance(one, Restart) else one.record.stream, []).append(i)
     return [[i for i in turn if i is not None] for turn in zip_longest(*places.values())]
-
-
-def never() -> bool:
-    """Nothing is shed."""
-    return False
-
-
-@dataclass(slots=True)
-class _Spoken:
-    """A stream's extractor, and where it is in its speech.
-
-    Attributes:
-        stage: the extractor.
-        finished: the last finished segments, and the stream's statistics after each; the first is before any.
-        finished_to: offset behind the last record of the newest of them.
-        arrived_ns: when its audio arrived.
-        open: the segment that is not finished, and the offset of its first record.
-    """
-
-    stage: Extract
-    finished: deque[tuple[int, StreamStatistics]]
-    finished_to: int = 0
-    arrived_ns: int = 0
-    open: tuple[int, int] | None = None
-
-
-class ExtractStreams:
-    """Speech frames in; feature windows out.
-
-    Args:
-        make: makes the stage of a new stream.
-        clock: for the ledger.
-        sheds: whether features are to be left out; asked once a batch.
-    """
-
-    def __init__(self, make: Callable[[StreamId], Extract], clock: Clock, sheds: Callable[[], bool] = never) -> None:
-        self._make = make
-        self._clock = clock
-        self._sheds = sheds
-        self._streams: dict[StreamId, _Spoken] = {}
-        self._ended = EndedStreams("extract")
-
-    def __len__(self) -> int:
-        """Streams being followed."""
-        return len(self._streams)
-
-    def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Extract from each speech frame; anything else on the way is passed over."""
-        shed = self._sheds()
-        results: list[Envelope] = []
-        for envelope in envelopes:
-            frame = envelope.record
-            if not isinstance(frame, SpeechFrame):
-                continue
-            spoken = self._streams.get(frame.stream)
-            if spoken is None and self._ended.is_over(envelope):
-                continue
-            if frame.stream_ended:
-                self._streams.pop(frame.stream, None)
-                self._ended.note(frame.stream, envelope.offset + 1, envelope.ledger.arrived_ns)
-                outputs = [*(spoken.stage.flush() if spoken else ()), _stream_end(frame)]
-            else:
-                if spoken is None:
-                    spoken = self._begin(frame.stream, ExtractMark())
-                elif frame.segment <= spoken.finished[-1][0]:
-                    continue  # it comes again: its features are delivered
-                outputs = self._step(spoken.stage.leave_out if shed else spoken.stage.step, spoken.stage, frame)
-                self._keep_track(spoken, envelope, frame, outputs)
-            if outputs:
-                ledger = replace(envelope.ledger, extracted_ns=self._clock())
-                results += [Envelope(output, ledger) for output in outputs]
-        return results
-
-    def _begin(self, stream: StreamId, mark: ExtractMark) -> _Spoken:
-        finished = deque([(mark.done, mark.statistics)], maxlen=KEPT_SEGMENTS)
-        spoken = self._streams[stream] = _Spoken(self._make(stream), finished)
-        if mark.done >= 0:
-            spoken.stage.learn(replace(_NOTHING_SAID, stream=stream, segment=mark.done, statistics=mark.statistics))
-        return spoken
-
-    def _step(
-        self, step: Callable[[SpeechFrame], list[FeatureWindow]], stage: Extract, frame: SpeechFrame
-    ) -> list[FeatureWindow]:
-        try:
-            outputs = step(frame)
-            for output in outputs:
-                if output.missing_because:
-                    telemetry.work_shed("extract", 1)
-            return outputs
-        except FeatureEngineError as error:  # this segment has no features; the stream, and all others, go on
-            telemetry.segment_without_features(str(frame.stream), frame.segment, str(error))
-            stage.drop()
-            return []
-
-    def _keep_track(
-        self, spoken: _Spoken, envelope: Envelope, frame: SpeechFrame, outputs: Sequence[FeatureWindow]
-    ) -> None:
-        for output in outputs:
-            if output.statistics is not None:
-                spoken.finished.append((output.segment, output.statistics))
-        if frame.last:
-            if spoken.finished[-1][0] < frame.segment:  # without features
-                spoken.finished.append((frame.segment, spoken.finished[-1][1]))
-            spoken.open = None
-            spoken.finished_to, spoken.arrived_ns = envelope.offset + 1, envelope.ledger.arrived_ns
-        elif spoken.open is None or spoken.open[0] != frame.segment:
-            spoken.open = frame.segment, envelope.offset
-
-    def mark(self, stream: StreamId, before: int) -> ExtractMark:
-        """What is known of a stream's segments before one.
-
-        Args:
-            stream: the leg.
-            before: the segment.
-        """
-        spoken = self._streams.get(stream)
-        known = spoken.finished if spoken else ()
-        for segment, statistics in reversed(known):
-            if segment < before:
-                return ExtractMark(segment, statistics)
-        return ExtractMark()
-
-    def kept(self) -> Iterator[Kept]:
-        """See `Keeper`."""
-        for stream, spoken in self._streams.items():
-            done, statistics = spoken.finished[-1]
-            mark = StreamMark(
-                stream, spoken.finished_to, spoken.finished_to, spoken.arrived_ns, extract=ExtractMark(done, statistics)
-            )
-            yield Kept(stream, spoken.open[1] if spoken.open else None, mark if spoken.finished_to else None)
-        yield from self._ended.fresh()
-
-    def resume(self, marks: Iterable[StreamMark]) -> None:
-        """See `Keeper`."""
-        for mark in marks:
-            if mark.ended:
-                self._ended.remember(mark)
-            elif mark.extract is not None:
-                spoken = self._begin(mark.stream, mark.extract)
-                if mark.detect is None:  # the records that they read are its own
-                    spoken.finished_to, spoken.arrived_ns = mark.offset, mark.arrived_ns
-                    telemetry.stream_rebuilt()
-
-    def drop(self, belongs: Callable[[StreamId], bool]) -> None:
-        """Forget streams without a word: another worker has them now."""
-        for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._streams.pop(stream).stage.drop()
-        self._ended.drop(belongs)
-
-
-_NOTHING_SAID = FeatureWindow(
-    stream=StreamId("", ""),
-    segment=-1,
-    kind=WindowKind.UTTERANCE,
-    start=0,
-    duration=0,
-    coverage=0.0,
-    lookahead=0,
-    feature_set="",
-    lld_first=0,
-    lld=NO_FLOATS.reshape(0, LLD_COLUMNS),
-    functionals=NO_FLOATS,
-    summary=VoiceSummary(0.0, None, None, 0.0, None, None),
-)
-
-
-def _stream_end(frame: SpeechFrame) -> FeatureWindow:
-    return replace(
-        _NOTHING_SAID, stream=frame.stream, segment=frame.segment, kind=WindowKind.STREAM_END, start=frame.start
-    )

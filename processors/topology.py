@@ -8,6 +8,8 @@
 Models of the waveform hear voice.speech: then infer reads that too. What speakers allowed or refused it learns from
 call.events before every batch (`processors.consent_reader`).
 
+What cannot be worked on goes to dead.letters (`processors.rejects`), and nothing else is touched.
+
 Under load (`processors.load`) infer passes windows over, then extract leaves features out; detect never does.
 
 Two wirings of the same stages write the same records to the same topics. `chained`: every stage is a Faust agent of its
@@ -25,14 +27,16 @@ import faust
 
 from callscope.streams import StreamId
 from callscope.topics import AUDIO_FRAMES, VOICE_FEATURES, VOICE_SPEECH, Topic
+from processors.extract_streams import ExtractStreams
 from processors.infer_streams import InferStreams
 from processors.intake import decode_fetch
 from processors.keeping import Keeper, Kept
 from processors.load import Load
 from processors.outbox import Outbox
 from processors.records import Envelope, SpeechFrame
+from processors.rejects import Rejects
 from processors.stages.marks import StreamMark
-from processors.streams import DetectStreams, ExtractStreams
+from processors.streams import DetectStreams
 from processors.transport import RecordBatches
 
 STAGES = ("detect", "extract", "infer")
@@ -117,7 +121,7 @@ class _Listening:
         pass
 
 
-def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
+def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox, rejects: Rejects) -> None:
     """One agent does everything."""
     frames = app.topic(AUDIO_FRAMES.name, schema=RecordBatches())
 
@@ -126,12 +130,13 @@ def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
         async for fetch in fetches:
             if not fetch.begin():
                 continue
-            records = decode_fetch(fetch)
+            records = decode_fetch(fetch, outbox.partitions, rejects)
             pipeline.load.observe(records)
-            await outbox.send(fetch, pipeline(records))
+            results = pipeline(records)
+            await outbox.send(fetch, results, rejects.take(fetch))
 
 
-def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> None:
+def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox, rejects: Rejects) -> None:
     """One agent does one stage; the others run in other workers. A stage of two topics has an agent for each."""
     steps: Mapping[str, tuple[Step, Sequence[Topic]]] = {
         "detect": (pipeline.detect, [AUDIO_FRAMES]),
@@ -146,9 +151,10 @@ def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> N
             async for fetch in fetches:
                 if not fetch.begin():
                     continue
-                records = decode_fetch(fetch)
+                records = decode_fetch(fetch, outbox.partitions, rejects)
                 pipeline.load.observe(records)
-                await outbox.send(fetch, step(records))
+                results = step(records)
+                await outbox.send(fetch, results, rejects.take(fetch))
 
     for topic in topics:
         read(topic)

@@ -64,15 +64,17 @@ class Batch:
     Attributes:
         tp: topic and partition.
         records: in offset order; of those that came, the ones to be worked on.
-        last_offset: of the newest one that came.
+        first_offset: of the oldest one that came.
+        last_offset: of the newest one.
         last_ms: its timestamp.
         undelivered: results of these records which Kafka has not acknowledged yet.
     """
 
     tp: TP
     records: list[Polled]
-    last_offset: int
-    last_ms: int
+    first_offset: int = 0
+    last_offset: int = 0
+    last_ms: int = 0
     undelivered: int = field(default=0)
 
 
@@ -175,10 +177,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         found = await reader.ready(timeout)
         fetches: dict[str, dict[int, Batch]] = {}
         for tp, records in found.items():
-            newest = records[-1]
+            batch = Batch(tp, records, records[0].offset, records[-1].offset, records[-1].timestamp_ms)
             if self.transport.recovery is not None:
-                records = self.transport.recovery.needed(tp, records)
-            batch = Batch(tp, records, newest.offset, newest.timestamp_ms)
+                batch.records = self.transport.recovery.needed(tp, records)
             fetches.setdefault(tp.topic, {})[tp.partition] = batch
         return {next(iter(batches.values())).tp: [Fetch(batches)] for batches in fetches.values()}
 
@@ -322,6 +323,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
             while given and not given[-1][0].acked and given[-1][0].value.give_up():
                 self._unacked_messages.discard(given.pop()[0])
         await super().wait_empty()
+
+    def progress(self) -> dict[TP, int]:
+        """Of each assigned partition, the first offset that no agent has finished."""
+        reached = {}
+        for tp in self.assignment():
+            unfinished = next((batch for message, batch in self._delivered.get(tp, ()) if not message.acked), None)
+            if unfinished is not None:
+                reached[tp] = unfinished.first_offset
+            else:
+                reached[tp] = self._next_offset(tp) or 0
+        return reached
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self._delivered) if topics is None or tp in topics or tp.topic in topics)
