@@ -32,6 +32,8 @@ WAITING: Final = 16
 OTHERS: Final = 1_000
 FAR_S: Final = 60
 """What lies so far ahead may belong to something else."""
+AGAIN_S: Final = 2
+"""What begins at 0 again so early is the same stream: a client that nothing was acknowledged of when its gateway died."""
 ENDED: Final = 20_000
 """Streams of which it is remembered that they have ended; the oldest go first."""
 
@@ -124,7 +126,7 @@ class Arrivals:
                 return
             first_ns = arrived_ns if is_first else None
             known = self._streams[frame.stream] = _Arrival(frame.start, first_ns, arrived_ns)
-        elif is_first and _is_anew(frame, arrived_ns, known):
+        elif is_first and known.end > AGAIN_S * RATE_HZ and _is_anew(frame, arrived_ns, known):
             out += [waiting.envelope for waiting in known.waiting]
             out.append(Restart(frame.stream))
             known = self._streams[frame.stream] = _Arrival(0, arrived_ns, arrived_ns)

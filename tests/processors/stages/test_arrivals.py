@@ -133,9 +133,15 @@ def test_an_id_that_is_used_again_begins_anew(later_ns: int) -> None:
 
 
 def test_a_first_record_begins_anew_where_the_end_was_never_seen() -> None:
-    seen, stream = Seen(), frames(20)[:-1]
+    seen, stream = Seen(), frames(150)[:-1]
     later = frames(20, began_ns=BEGAN_NS + 10_000_000)
     assert seen(*stream, *later) == [*stream, Restart(STREAM), *later]
+
+
+def test_a_client_whose_gateway_died_before_it_acknowledged_anything_goes_on_with_the_same_stream() -> None:
+    seen, stream = Seen(), frames(60)
+    again = frames(60, began_ns=BEGAN_NS + 10_000_000)
+    assert seen(*stream[:20], *again) == [*stream[:20], *again[20:]]
 
 
 def test_another_gateway_that_goes_on_with_a_stream_begins_nothing_anew() -> None:
