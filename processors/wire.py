@@ -75,7 +75,7 @@ def decode(topic: str, value: bytes, offset: int = -1) -> Envelope:
     except DecodeError as error:
         raise Undecodable(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
     if not _is_stream(message.call_id, message.leg):
-        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without a proper call id and leg")
+        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without call id or leg, or with impossible ones")
     try:
         record = read(message)
     except ValueError as error:

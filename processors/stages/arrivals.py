@@ -1,11 +1,12 @@
 """Puts each stream's audio in the order of media time: what came twice, or out of order, leaves no trace.
 
-A record *follows* when it begins where the one before it ended, or says itself, with its number in turn, that what lies
-between never came (`gap_before`). One that begins later waits for what belongs between; one that holds nothing new is
-passed over. Nothing waits for ever:
+A record *follows* when it begins where the one before it ended, or says itself that what lies between never came
+(`gap_before`). One that begins later waits for what belongs between; one that holds nothing new is passed over. Nothing
+waits for ever:
 
 - `WAITING` records wait and nothing has followed since the first of them: what they wait for is lost. The stream goes
-  on with the earliest of them that lead on to the next, as over a hole.
+  on with the earliest, as over a hole; farther than `FAR_S` away, with the earliest that leads on to the next. So it
+  does when nothing of it has come for `OTHERS` records of other streams.
 - `WAITING` records have followed since a record came, and none led up to it: it does not belong to this stream's audio
   (a corrupt media time), and is refused.
 
@@ -28,8 +29,11 @@ from processors.records import RATE_HZ, AudioFrame, Envelope
 
 WAITING: Final = 16
 """Records of a stream: about a third of a second of 20 ms, one of 60 ms."""
+OTHERS: Final = 1_000
 FAR_S: Final = 60
-"""What waits so far ahead when its stream is taken for ended belongs to something else."""
+"""What lies so far ahead may belong to something else."""
+AGAIN_S: Final = 2
+"""What begins at 0 again so early is the same stream: a client that nothing was acknowledged of when its gateway died."""
 ENDED: Final = 20_000
 """Streams of which it is remembered that they have ended; the oldest go first."""
 
@@ -54,10 +58,11 @@ class _Waiting:
 @dataclass(slots=True)
 class _Arrival:
     end: int
-    seq: int
     first_ns: int | None
     """Arrival of its first record; None: that was read by another worker."""
     arrived_ns: int
+    came: int = 0
+    """Records of all streams that had come when its last one did; kept while something waits."""
     waiting: list[_Waiting] = field(default_factory=list)
 
 
@@ -79,12 +84,17 @@ class Arrivals:
         self._refuse = refuse
         self._streams: dict[StreamId, _Arrival] = {}
         self._ended: OrderedDict[StreamId, _Arrival] = OrderedDict()
+        self._held_up: set[StreamId] = set()
+        self._came = 0
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope | Restart]:
         """The records whose turn it is, those of each stream in the order of their media time."""
         out: list[Envelope | Restart] = []
         for envelope in envelopes:
             self._take(envelope, out)
+        self._came += len(envelopes)
+        for stream in list(self._held_up):
+            self._look_after(stream, out)
         return out
 
     def rest(self, stream: StreamId) -> list[Envelope]:
@@ -126,11 +136,11 @@ class Arrivals:
             if ended is not None and not (_is_anew(frame, arrived_ns, ended) if is_first else _end(frame) > ended.end):
                 return
             first_ns = arrived_ns if is_first else None
-            known = self._streams[frame.stream] = _Arrival(frame.start, frame.seq, first_ns, arrived_ns)
-        elif is_first and _is_anew(frame, arrived_ns, known):
+            known = self._streams[frame.stream] = _Arrival(frame.start, first_ns, arrived_ns)
+        elif is_first and known.end > AGAIN_S * RATE_HZ and _is_anew(frame, arrived_ns, known):
             out += [waiting.envelope for waiting in known.waiting]
             out.append(Restart(frame.stream))
-            known = self._streams[frame.stream] = _Arrival(0, 0, arrived_ns, arrived_ns)
+            known = self._streams[frame.stream] = _Arrival(0, arrived_ns, arrived_ns)
         if _follows(frame, known):
             self._let_through(envelope, known, out)
         elif frame.last or _end(frame) > known.end:
@@ -157,10 +167,9 @@ class Arrivals:
         frame = envelope.record
         assert isinstance(frame, AudioFrame)
         end = _end(frame)
-        if end <= known.end and not frame.last and known.seq > frame.seq:
+        if end <= known.end and not frame.last:
             return True
         known.end = max(known.end, end)
-        known.seq = max(known.seq, frame.seq + 1)
         known.arrived_ns = envelope.ledger.arrived_ns
         out.append(envelope)
         if frame.last:
@@ -175,13 +184,27 @@ class Arrivals:
         if any((waiting.start, waiting.frame.seq) == (frame.start, frame.seq) for waiting in known.waiting):
             return
         insort(known.waiting, _Waiting(frame.start, envelope))
+        known.came = self._came
+        self._held_up.add(frame.stream)
         if sum(not waiting.passed for waiting in known.waiting) >= WAITING or len(known.waiting) > 2 * WAITING:
-            at = _earliest_run(known.waiting)
-            self._turn_away(known.waiting[:at], known.end)
-            first = known.waiting[at]
-            known.waiting = known.waiting[at + 1 :]
-            known.end, known.seq = first.frame.start, first.frame.seq  # over the hole
-            self._let_through(first.envelope, known, out)
+            self._go_on(known, out)
+
+    def _look_after(self, stream: StreamId, out: list[Envelope | Restart]) -> None:
+        known = self._streams.get(stream)
+        if known is None or not known.waiting:
+            self._held_up.discard(stream)
+        elif self._came - known.came > OTHERS:
+            self._go_on(known, out)
+
+    def _go_on(self, known: _Arrival, out: list[Envelope | Restart]) -> None:
+        """Go on over a hole, with the earliest of what waits."""
+        is_near = known.waiting[0].start <= known.end + FAR_S * RATE_HZ
+        at = 0 if is_near else _earliest_run(known.waiting)
+        self._turn_away(known.waiting[:at], known.end)
+        first = known.waiting[at]
+        known.waiting = known.waiting[at + 1 :]
+        known.end = first.frame.start
+        self._let_through(first.envelope, known, out)
 
     def _turn_away(self, waiting: Iterable[_Waiting], end: int) -> None:
         for one in waiting:
@@ -208,7 +231,7 @@ def _is_anew(frame: AudioFrame, arrived_ns: int, known: _Arrival) -> bool:
 
 
 def _follows(frame: AudioFrame, known: _Arrival) -> bool:
-    return frame.start <= known.end or (frame.start - frame.gap_before <= known.end and frame.seq <= known.seq)
+    return frame.start - frame.gap_before <= known.end
 
 
 def _earliest_run(waiting: Sequence[_Waiting]) -> int:

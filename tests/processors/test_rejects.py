@@ -72,8 +72,8 @@ def audio(**fields: Any) -> bytes:
     ("changes", "reason"),
     [
         ({"value": b"\xff\xff"}, "not a callscope.v1.AudioFrame"),
-        ({"value": None}, "without a proper call id and leg"),
-        ({"value": audio(leg="a/b")}, "without a proper call id and leg"),
+        ({"value": None}, "without call id or leg, or with impossible ones"),
+        ({"value": audio(leg="a/b")}, "without call id or leg, or with impossible ones"),
         ({"value": audio(pcm=b"\0" * 641)}, "641 bytes of 16-bit audio"),
         ({"value": audio(pcm=b"\0" * 642)}, "no whole frames"),
         ({"value": audio(start=2**60)}, "a media time of 1152921504606846976 samples"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callscope.streams import StreamId
 from processors.records import AudioFrame, Envelope, Ledger
-from processors.stages.arrivals import WAITING, Arrivals, OutOfPlace, Restart
+from processors.stages.arrivals import OTHERS, WAITING, Arrivals, OutOfPlace, Restart
 
 STREAM = StreamId("call-1", "customer")
 FRAME = 320
@@ -81,13 +81,21 @@ def test_what_leads_nowhere_is_refused_and_the_stream_does_not_notice() -> None:
     assert "nothing that came leads up to it" in str(error)
 
 
-def test_a_stray_record_is_not_taken_for_the_other_side_of_a_hole() -> None:
+def test_a_stray_record_is_not_taken_for_the_other_side_of_a_long_hole() -> None:
     seen, stream = Seen(), frames(60)
-    stray = Envelope(AudioFrame(STREAM, 9, 11 * FRAME, np.zeros(FRAME, np.int16)), Ledger(arrived_ns=BEGAN_NS))
-    far = Envelope(AudioFrame(STREAM, 9, 2**50, np.zeros(FRAME, np.int16)), Ledger(arrived_ns=BEGAN_NS))
-    out = seen(*stream[:10], far, stray, *stream[20:])
-    assert out == [*stream[:10], *stream[20:]]
-    assert {envelope for envelope, _ in map(lambda r: (id(r[0]), r[1]), seen.refused)} == {id(far), id(stray)}
+
+    def stray(start: int) -> Envelope:
+        return Envelope(AudioFrame(STREAM, 9, start, np.zeros(FRAME, np.int16)), Ledger(arrived_ns=BEGAN_NS))
+
+    def later(envelope: Envelope) -> Envelope:
+        record = envelope.record
+        assert isinstance(record, AudioFrame)
+        return replace(envelope, record=replace(record, start=record.start + 6_000 * FRAME))
+
+    strays = [stray(2**50), stray(4_000 * FRAME)]
+    behind = [later(envelope) for envelope in stream[10:]]
+    assert seen(*stream[:10], *strays, *behind) == [*stream[:10], *behind]
+    assert {id(envelope) for envelope, _ in seen.refused} == {id(one) for one in strays}
 
 
 @pytest.mark.parametrize("lost_last", [False, True])
@@ -99,6 +107,15 @@ def test_what_waits_when_a_stream_is_over_comes_out_in_order(lost_last: bool) ->
     assert seen.arrivals.rest(STREAM) == late
     assert [envelope for envelope, _ in seen.refused] == [far]
     assert seen.arrivals.rest(STREAM) == []
+
+
+def test_the_end_of_a_stream_that_lost_what_came_before_it_is_not_waited_for_for_ever() -> None:
+    seen, stream = Seen(), frames(20)
+    assert seen(*stream[:15], *stream[17:]) == stream[:15]
+    others = [replace(e, record=replace(e.record, stream=StreamId("o", "agent"))) for e in frames(OTHERS + 200)]
+    assert seen(*others[:900]) == others[:900]
+    assert seen(*others[900:]) == [*others[900:], *stream[17:]]
+    assert seen(stream[-1]) == []
 
 
 def test_what_comes_again_after_the_end_is_no_new_stream() -> None:
@@ -116,9 +133,15 @@ def test_an_id_that_is_used_again_begins_anew(later_ns: int) -> None:
 
 
 def test_a_first_record_begins_anew_where_the_end_was_never_seen() -> None:
-    seen, stream = Seen(), frames(20)[:-1]
+    seen, stream = Seen(), frames(150)[:-1]
     later = frames(20, began_ns=BEGAN_NS + 10_000_000)
     assert seen(*stream, *later) == [*stream, Restart(STREAM), *later]
+
+
+def test_a_client_whose_gateway_died_before_it_acknowledged_anything_goes_on_with_the_same_stream() -> None:
+    seen, stream = Seen(), frames(60)
+    again = frames(60, began_ns=BEGAN_NS + 10_000_000)
+    assert seen(*stream[:20], *again) == [*stream[:20], *again[20:]]
 
 
 def test_another_gateway_that_goes_on_with_a_stream_begins_nothing_anew() -> None:
