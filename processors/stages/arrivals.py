@@ -33,7 +33,7 @@ OTHERS: Final = 1_000
 FAR_S: Final = 60
 """What lies so far ahead may belong to something else."""
 AGAIN_S: Final = 2
-"""What begins at 0 again so early is the same stream: nothing of it was acknowledged when its gateway died."""
+"""What begins at 0 again so early is the same stream: its gateway died before it acknowledged anything."""
 ENDED: Final = 20_000
 """Streams of which it is remembered that they have ended; the oldest go first."""
 
@@ -106,17 +106,6 @@ class Arrivals:
         near = [waiting for waiting in known.waiting if waiting.start - known.end <= FAR_S * RATE_HZ]
         self._turn_away([waiting for waiting in known.waiting if waiting not in near], known.end)
         return [waiting.envelope for waiting in near]
-
-    def waiting_from(self, stream: StreamId) -> int | None:
-        """Offset of the first record that waits of a stream; None: none does."""
-        known = self._streams.get(stream)
-        if known is None or not known.waiting:
-            return None
-        return min(waiting.envelope.offset for waiting in known.waiting)
-
-    def forget(self, stream: StreamId) -> None:
-        """It was no new stream."""
-        self._streams.pop(stream, None)
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams: another worker has them now."""

@@ -153,6 +153,7 @@ const TAKERS = {
       case "call_started":
         if (call.ended) {
           call.endedAt = null; // the id is used again
+          call.reason = null;
           call.legs.clear();
         }
         call.startedNs = message.time_ns;
@@ -219,9 +220,9 @@ const TAKERS = {
 };
 
 function end(call, reason, pageNow) {
+  call.reason ??= reason; // after a break it comes when the end is known already
   if (call.ended) return;
   call.endedAt = pageNow;
-  call.reason = reason;
   for (const leg of call.legs.values()) quieten(leg);
 }
 

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from schemas.v1.events_pb2 import CallEvent
 from schemas.v1.status_pb2 import WorkerStatus
 from tests.sinks import records
+from tests.sinks.log import Log
 from tests.sinks.serving import Served, serving
 
 pytestmark = pytest.mark.browser
@@ -161,6 +162,21 @@ async def test_it_comes_back_after_the_server_did(chromium: Browser) -> None:
         await expect(page.locator("#connection")).to_have_attribute("data-connection", "live", timeout=20_000)
         await expect(call(page, "new")).to_have_attribute("data-state", "running")
         await expect(call(page, "old")).to_have_attribute("data-state", "ended")
+
+
+async def test_what_happened_during_a_break_is_known_after_it(chromium: Browser) -> None:
+    log = Log()
+    async with serving(log=log) as first:
+        port = first.server.port
+        page = await chromium.new_page()
+        await page.goto(first.server.address)
+        await expect(page.locator("#connection")).to_have_attribute("data-connection", "live")
+        first.publish(*records.call_started(), records.speech_start(0.0))
+        await expect(light(page, "customer")).to_have_attribute("data-speaking", "true")
+    log.append(records.call_event(CallEvent.CALL_ENDED, reason="the caller hung up"))
+    async with serving(port=port, log=log):
+        await expect(page.locator("#connection")).to_have_attribute("data-connection", "live", timeout=20_000)
+        await expect(call(page)).to_contain_text("ended: the caller hung up")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1_600])
