@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ log = logging.getLogger("callscope.kafka")
 librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
 logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
+
+_ANY_TIME: Final = str(2**63 - 1)
+"""By itself Kafka refuses, for good, what is stamped more than an hour ahead of its own clock. A machine whose clock is
+wrong shall seem early to others, and not lose a call."""
 
 _NOT_YET: Final = {
     "NOT_LEADER_FOR_PARTITION",
@@ -121,6 +126,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             num_partitions=wanted,
             replication_factor=settings.topics.replication,
             config={
+                "message.timestamp.after.max.ms": _ANY_TIME,
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
                 "cleanup.policy": "delete",
             },
@@ -156,6 +162,19 @@ def _led(admin: AdminClient, partitions: list[TopicPartition]) -> bool:
                 raise
             return False
     return True
+
+
+def cluster_id(settings: Settings, timeout_s: float = 15.0) -> str:
+    """The cluster's own name for itself, given when it was formatted.
+
+    Raises:
+        KafkaUnreachable: no broker answered in time.
+    """
+    try:
+        metadata = AdminClient(client_options(settings)).list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise _unreachable(settings, timeout_s, error) from error
+    return re.sub(r"[^A-Za-z0-9_-]", "_", str(metadata.cluster_id))
 
 
 def records_held(
