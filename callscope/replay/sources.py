@@ -41,9 +41,6 @@ class Source(Protocol):
     def parts(self) -> list[Part]:
         """What there is."""
 
-    def newest_ns(self) -> int:
-        """When its last audio arrived, nanoseconds since the epoch; 0 if not known."""
-
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """A partition's records from an offset on.
 
@@ -81,16 +78,6 @@ class FromKafka:
             extents = [(number, *retained.extent(AUDIO_FRAMES, number)) for number in range(retained.partitions)]
         return [Part(number, first, end, end - first) for number, first, end in extents]
 
-    def newest_ns(self) -> int:
-        """See `Source`."""
-        newest = 0
-        with Retained(self._settings, [AUDIO_FRAMES]) as retained:
-            for number in range(retained.partitions):
-                end = retained.extent(AUDIO_FRAMES, number)[1]
-                for stored in retained.records(AUDIO_FRAMES, number, first_offset=end - 1):
-                    newest = max(newest, _arrived_ns(stored))
-        return newest
-
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`."""
         with Retained(self._settings, [AUDIO_FRAMES], [part.number]) as retained:
@@ -124,7 +111,7 @@ class FromExport:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._contents = layout.read(folder)
+        layout.read(folder)
 
     def parts(self) -> list[Part]:
         """See `Source`."""
@@ -137,12 +124,6 @@ class FromExport:
             end[number] = offset + 1
             records[number] += 1
         return [Part(number, first[number], end[number], records[number]) for number in sorted(records)]
-
-    def newest_ns(self) -> int:
-        """See `Source`. Not looked for where every leg has its end."""
-        if all(leg.ended for legs in self._contents.calls.values() for leg in legs.values()):
-            return 0
-        return max((_arrived_ns(stored) for stored in layout.stored_records(self._folder, AUDIO_FRAMES)), default=0)
 
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`."""
@@ -193,10 +174,6 @@ class FromFiles:
             parts.append(Part(number, 0, records, records))
         return parts
 
-    def newest_ns(self) -> int:
-        """Not known: every file has an end."""
-        return 0
-
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`. The legs of a file beside one another; the files as if they arrived one after the other now."""
         offset, began_ns = 0, clock.wall_ns()
@@ -240,11 +217,6 @@ def _taken(stored: Stored) -> Taken:
     except wire.Undecodable as error:
         telemetry.record_undecodable(AUDIO_FRAMES.name, stored.partition, stored.offset, str(error))
         return Taken(stored.offset, call, None)
-
-
-def _arrived_ns(stored: Stored) -> int:
-    envelope = _taken(stored).envelope
-    return 0 if envelope is None else envelope.ledger.arrived_ns
 
 
 def _consents(events: Iterator[Stored]) -> list[Consent]:
