@@ -112,11 +112,6 @@ def test_at_full_speed_with_more_workers(
     assert outcome.missing == ["nobody"]
 
 
-def test_chained(chained: System, kafka: Settings, demo_call: Recording, calls: list[str], wanted: str) -> None:
-    other = kafka.model_copy(update={"kafka": chained.addresses.kafka})
-    assert asyncio.run(analysed(chained, other, demo_call, calls)) == wanted
-
-
 def test_as_it_was(kafka: Settings, calls: list[str], wanted: str, begin: Callable[..., RunFolder]) -> None:
     began = clock.monotonic()
     outcome = carry_out(kafka, begin(speed=1.0, to="none", calls=calls[2:]), 1)
@@ -230,6 +225,11 @@ def test_by_the_command_and_nothing_live_is_disturbed(
     assert settled(kafka, groups) == before
     topics = AdminClient(client_options(kafka)).list_topics().topics
     assert {f"replay.by-hand.{topic.name}" for topic in RESULTS} <= set(topics)
+
+
+def test_chained(chained: System, kafka: Settings, demo_call: Recording, calls: list[str], wanted: str) -> None:
+    other = kafka.model_copy(update={"kafka": chained.addresses.kafka})
+    assert asyncio.run(analysed(chained, other, demo_call, calls)) == wanted
 
 
 def settled(settings: Settings, groups: list[str]) -> Any:
