@@ -32,6 +32,7 @@ from callscope.replay.plan import Plan, RunFolder
 from callscope.replay.run import Progress, carry_out, draw_up
 from callscope.supervisor import System
 from callscope.topics import TOPICS, VOICE_INSIGHTS
+from tests.callscope.exchange.calls import publish
 from tests.integration.records import read_when
 
 pytestmark = pytest.mark.integration
@@ -154,6 +155,28 @@ def test_killed_and_resumed(kafka: Settings, calls: list[str], wanted: str, begi
     with pytest.raises(BadReplay, match=rf"ended with -9\. .* --resume {folder.run} --state .* goes on"):
         carry_out(kafka, folder, 1, kill)
     assert carry_out(kafka, folder, 1).digest == digest_of(kafka, calls, folder.run) == wanted
+
+
+def test_a_time_and_a_tenant(kafka: Settings, tmp_path: Path) -> None:
+    """Calls are chosen before any is replayed; each of them whole."""
+    ours, theirs = f"acme~{uuid.uuid4().hex[:8]}", f"other~{uuid.uuid4().hex[:8]}"
+    moments = [clock.calendar_ns() // 1_000_000]
+    for call_id in (ours, theirs):
+        publish(kafka, call_id, seconds=1.0)
+        time.sleep(0.05)
+        moments.append(clock.calendar_ns() // 1_000_000)
+        time.sleep(0.05)
+
+    def chosen(since_ms: int, until_ms: int | None, **more: Any) -> list[str] | None:
+        folder = RunFolder(tmp_path, uuid.uuid4().hex[:8])
+        return draw_up(kafka, replace(Plan(folder.run, "kafka", "none"), **more), folder, since_ms, until_ms).calls
+
+    assert chosen(moments[0], None) == [ours, theirs]
+    assert chosen(moments[0], moments[1]) == [ours]
+    assert chosen(moments[1], moments[2]) == [theirs]
+    assert chosen(moments[0], None, tenant="acme") == chosen(moments[0], None, calls=[ours]) == [ours]
+    with pytest.raises(BadReplay, match=r"There is no audio to replay of that time\."):
+        chosen(moments[0], None, tenant="nobody")
 
 
 def test_an_export_and_files(
