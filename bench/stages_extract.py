@@ -17,12 +17,12 @@ import callscope.demo
 from callscope.config import Detect as DetectConfig
 from callscope.config import Extract as ExtractConfig
 from callscope.streams import StreamId
+from processors.extract_streams import ExtractStreams
 from processors.records import RATE_HZ, AudioFrame, Envelope, Pcm, SpeechFrame
 from processors.stages.detect import Detect
 from processors.stages.engine import EngineFactory
 from processors.stages.extract import Extract
 from processors.stages.opensmile_engine import OpenSmilePool
-from processors.streams import ExtractStreams
 
 CALL = Path(callscope.demo.__file__).parent / "call.ogg"
 RECORD = RATE_HZ // 50

@@ -435,7 +435,18 @@ class Processors(_Section):
     """The worker."""
 
     group: str = "callscope"
-    metrics_port: int | None = Field(None, ge=1, le=65_535, description="Prometheus, on loopback; None: not served")
+    member: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="this worker's name in its group, which no other has; started again, it has its partitions back "
+        "without a rebalance",
+    )
+    session_timeout_s: float = Field(
+        6.0, ge=1, le=300, description="a worker that is not heard of for so long has lost its partitions to others"
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65_535, description="Prometheus, /livez and /readyz, on loopback; None: not served"
+    )
     metrics_host: str = "127.0.0.1"
     idle_stream_s: float = Field(600.0, gt=0, description="state of a stream that fell silent without an end")
     detect: Detect = Detect()
@@ -462,6 +473,12 @@ class Sink(_Section):
     tls: Tls = Tls()
     microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
+    resume_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="how far back subscribers get what they missed, and results are known again after a restart",
+    )
 
 
 class Settings(BaseSettings):
@@ -485,6 +502,9 @@ class Settings(BaseSettings):
     ingest: Ingest = Ingest()
     processors: Processors = Processors()
     sink: Sink = Sink()
+    watchdog_s: float = Field(
+        60.0, ge=0, description="a program in which something stands still for so long ends itself; 0: never"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

@@ -23,6 +23,13 @@ librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
 logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
 
+_COMPACTED: Final = {
+    "cleanup.policy": "compact,delete",
+    "segment.bytes": str(1 << 20),  # only whole segments are compacted, and the newest is read with the rest
+    "min.cleanable.dirty.ratio": "0.3",
+}
+"""A topic that is read from its beginning now and then."""
+
 _ANY_TIME: Final = str(2**63 - 1)
 """By itself Kafka refuses, for good, what is stamped more than an hour ahead of its own clock. A machine whose clock is
 wrong shall seem early to others, and not lose a call."""
@@ -128,7 +135,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             config={
                 "message.timestamp.after.max.ms": _ANY_TIME,
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
-                "cleanup.policy": "delete",
+                **(_COMPACTED if topic.compacted else {"cleanup.policy": "delete"}),
             },
         )
         for topic in missing

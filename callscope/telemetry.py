@@ -35,9 +35,73 @@ def configure_logging(level: str) -> None:
 _kafka = logging.getLogger("callscope.kafka")
 
 
+_dead_letters = Counter(
+    "callscope_dead_letters_total",
+    "Records that could not be worked on, by who could not and their topic",
+    ["stage", "topic"],
+)
+_dead_letters_left_out = Counter(
+    "callscope_dead_letters_left_out_total",
+    "Of these, the ones no letter was written about: there were too many at once",
+)
+_SPARINGLY_S = 1.0
+
+
+class _Sparingly:
+    """Lets through one line a second of an event that may come in thousands, with how many it stands for."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+        self._untold = 0
+
+    def told(self) -> int | None:
+        """How many happened since the last line, this one included; None: no line now."""
+        self._untold += 1
+        if (now := monotonic()) < self._next_at:
+            return None
+        self._next_at = now + _SPARINGLY_S
+        told, self._untold = self._untold, 0
+        return told
+
+
+_dead_letter_lines = _Sparingly()
+
+
+def record_dead(stage: str, topic: str, partition: int, offset: int, reason: str) -> None:
+    """A record could not be worked on; all others were. `stage` is who could not: a stage, "fused" or "sink"."""
+    _dead_letters.labels(stage, topic).inc()
+    if (count := _dead_letter_lines.told()) is not None:
+        others = f" (and {count - 1} before it)" if count > 1 else ""
+        _kafka.warning("%s: dead letter: %s/%d/%d: %s%s", stage, topic, partition, offset, reason, others)
+
+
+def dead_letter_left_out() -> None:
+    """A record that could not be worked on has no letter; it stays where it lies."""
+    _dead_letters_left_out.inc()
+
+
+_reading_again = Counter(
+    "callscope_reading_again_total", "Times topics were read on with another Kafka client, by reader", ["reader"]
+)
+
+
+def reading_again(reader: str, reason: str) -> None:
+    """The client that follows topics failed, or brought nothing; another one takes its place."""
+    _reading_again.labels(reader).inc()
+    _kafka.error("%s: reading goes on with another client: %s", reader, reason)
+
+
 def consumer_error(reason: str) -> None:
     """Kafka reported trouble that the client which follows topics mends by itself."""
     _kafka.warning("kafka: %s", reason)
+
+
+_watchdog = logging.getLogger("callscope.watchdog")
+
+
+def program_stuck(reason: str, seconds: float) -> None:
+    """Something has stood still for too long: the program ends itself, to be started anew."""
+    _watchdog.critical("ended by its watchdog: for %.0f s %s; it is safe to start it again", seconds, reason)
 
 
 _security = logging.getLogger("callscope.security")
@@ -306,6 +370,13 @@ def ingest_spool_found(records: int, size: int) -> None:
     _ingest.warning("spool: %d records (%d bytes) of an earlier gateway are delivered now", records, size)
 
 
+def ingest_spool_orphaned(partition: int, records: int) -> None:
+    """Records are for a partition that the topics do not have any more; they stay on disk."""
+    _ingest.error(
+        "spool: %d records are for partition %d, which there is no more; they are left alone", records, partition
+    )
+
+
 def ingest_spool_began(partitions: int, after_s: float) -> None:
     """Kafka does not acknowledge; or what an earlier gateway left is being delivered."""
     if partitions:
@@ -414,6 +485,16 @@ _work_shed = Counter(
     "Left out under load: windows that were not judged (infer), segments without features (extract)",
     ["stage"],
 )
+_late_copies = Counter(
+    "callscope_records_of_ended_streams_total",
+    "Records passed over: their stream had ended when they came again",
+    ["stage"],
+)
+_taken_over = Counter(
+    "callscope_streams_taken_over_total", "Streams a worker went on with: rebuilt, or begun anew in the middle", ["how"]
+)
+_marks_written = Counter("callscope_marks_written_total", "Records written to worker.marks")
+_marks_late = Counter("callscope_marks_late_total", "Times marks were put off: results were not delivered in time")
 _consents = Counter("callscope_infer_consents_total", "Consent events read from call.events", ["allowed"])
 
 
@@ -421,6 +502,12 @@ def record_undecodable(topic: str, partition: int, offset: int, reason: str) -> 
     """A record was passed over."""
     _undecodable.labels(topic).inc()
     _processors.warning("record passed over: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def stage_failed(stage: str, envelope: object, error: Exception) -> None:
+    """A stage outside of a worker could not work on a record; in a worker, a dead letter says more."""
+    _dead_letters.labels(stage, "").inc()
+    _processors.error("%s: a record is left out: %s: %s", stage, type(error).__name__, error)
 
 
 def outbox_full() -> None:
@@ -480,6 +567,42 @@ def worker_kafka_trouble(reason: str) -> None:
     _processors.warning("reading records: %s", reason)
 
 
+def record_of_ended_stream(stage: str) -> None:
+    """A record came again after its stream's end."""
+    _late_copies.labels(stage).inc()
+
+
+def partitions_taken_over(partitions: int, streams: int, seconds: float) -> None:
+    """A worker has read the marks of its partitions; their records follow."""
+    _processors.info("taken over: %d partitions with %d running streams (%.2f s)", partitions, streams, seconds)
+
+
+def stream_rebuilt(count: int = 1) -> None:
+    """Streams are gone on with as if nothing had happened."""
+    _taken_over.labels("rebuilt").inc(count)
+
+
+def stream_not_rebuilt(stream: str, reason: str) -> None:
+    """A stream is begun anew in its middle: what was known of it is lost."""
+    _taken_over.labels("anew").inc()
+    _processors.warning("begun anew in the middle: %s: %s", stream, reason)
+
+
+def mark_unreadable(partition: int, offset: int, reason: str) -> None:
+    """A record of worker.marks was passed over."""
+    _processors.warning("mark passed over: partition %d offset %d: %s", partition, offset, reason)
+
+
+def marks_written(count: int) -> None:
+    """Marks were acknowledged by Kafka."""
+    _marks_written.inc(count)
+
+
+def marks_late() -> None:
+    """Results were not delivered in time to say how far the worker is."""
+    _marks_late.inc()
+
+
 def worker_starting(wiring: str) -> None:
     """A worker is about to join its group."""
     _processors.info("worker starting: %s", wiring)
@@ -502,6 +625,9 @@ _sink_too_slow = Counter("callscope_sink_subscribers_too_slow_total", "Subscribe
 _sink_refused = Counter("callscope_sink_refused_total", "Connections and requests refused", ["code"])
 _sink_duplicates = Counter("callscope_sink_duplicates_total", "Records already seen, passed to nobody")
 _sink_unreadable = Counter("callscope_sink_records_unreadable_total", "Records that could not be read", ["topic"])
+_sink_resumed = Counter(
+    "callscope_sink_subscribers_resumed_total", "Subscribers that came back and got what they missed"
+)
 _sink_latency = Histogram(
     "callscope_sink_latency_seconds",
     "From the arrival of the last audio a result depends on to the subscriber's socket",
@@ -561,10 +687,15 @@ def duplicate_dropped() -> None:
     _sink_duplicates.inc()
 
 
-def record_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
-    """A record was skipped."""
+def record_unreadable(topic: str) -> None:
+    """A record was skipped; its dead letter says more."""
     _sink_unreadable.labels(topic).inc()
-    _sinks.error("record skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def subscriber_resumed(partitions: int, seconds: float) -> None:
+    """A subscriber that came back has what it missed."""
+    _sink_resumed.inc()
+    _sinks.info("subscriber resumed: %d partitions were read back in %.2f s", partitions, seconds)
 
 
 def running_calls(count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from callscope.config import Admission as AdmissionConfig
@@ -31,6 +31,7 @@ class Admission:
     def __init__(self, config: AdmissionConfig) -> None:
         self._forget_s = config.forget_s
         self._reports: dict[str, _Report] = {}
+        self._kafka_is_away = False
         self._spool_trouble: str | None = None
         self._levels = Hysteresis(
             1 if config.enabled else 0,
@@ -54,8 +55,14 @@ class Admission:
             return f"Kafka is away, {self._spool_trouble}: calls that run go on, new ones are refused. Try again later."
         return None
 
-    def spool(self, trouble: str | None) -> None:
-        """Why the spool has no room for new streams; None if it has. It counts whatever the settings say of lag."""
+    def spool(self, kafka_is_away: bool, trouble: str | None) -> None:
+        """How the spool is; it counts whatever the settings say of lag.
+
+        Args:
+            kafka_is_away: then workers cannot be heard, and their silence says nothing.
+            trouble: why there is no room for new streams; None if there is.
+        """
+        self._kafka_is_away = kafka_is_away
         self._spool_trouble = trouble
 
     def heard(self, worker: str, lag_ms: float, now_s: float) -> None:
@@ -78,6 +85,8 @@ class Admission:
             now_s: seconds of a clock that never goes back, the same as for `heard`.
         """
         before = self.admits
+        if self._kafka_is_away:
+            self._reports = {worker: replace(report, heard_s=now_s) for worker, report in self._reports.items()}
         self._levels.observe(self.lag_ms(now_s), now_s)
         return self.admits != before
 

@@ -16,6 +16,7 @@ from callscope import config, kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
+from callscope.watchdog import LoopBeat, Watchdog
 from ingest.admission import Admission
 from ingest.gateways import audiosocket, grpc_port, webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
@@ -68,6 +69,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     ticking = asyncio.create_task(intake.run())
     watching = asyncio.create_task(WorkerReports(settings, admission).run())
     stopped = asyncio.create_task(stop.wait())
+    beat = LoopBeat()
+    beating = asyncio.create_task(beat.run())
+    watchdog = Watchdog(settings.watchdog_s, [beat.check])
+    watchdog.start()
     listeners: list[Listener] = []
     try:
         for listen in LISTENERS:
@@ -83,9 +88,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             if task.done():
                 task.result()
     finally:
-        for running in (stopped, deliveries, ticking, watching):
+        watchdog.stop()
+        for running in (stopped, deliveries, ticking, watching, beating):
             running.cancel()
-        await asyncio.gather(stopped, deliveries, ticking, watching, return_exceptions=True)
+        await asyncio.gather(stopped, deliveries, ticking, watching, beating, return_exceptions=True)
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)
     return undelivered

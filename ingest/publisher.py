@@ -148,11 +148,14 @@ class KafkaPublisher:
     Args:
         settings: where Kafka is, how many partitions a topic has, how long to wait for it, how large the spool may be.
         spool_root: the spool's folder for this Kafka cluster; None: no spool.
-        tell: told why the spool has no room for new streams, and None when it has again.
+        tell: told when Kafka is away or back, and why the spool has no room for new streams, or None.
     """
 
     def __init__(
-        self, settings: Settings, spool_root: Path | None = None, tell: Callable[[str | None], None] = lambda _: None
+        self,
+        settings: Settings,
+        spool_root: Path | None = None,
+        tell: Callable[[bool, str | None], None] = lambda *_: None,
     ) -> None:
         self._partitions = settings.topics.partitions
         self._timeout_s = settings.ingest.publish_timeout_s

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from callscope import telemetry
 from callscope.config import Settings
 from callscope.following import Follower, KafkaRecord
@@ -85,7 +83,7 @@ class ResultsReader:
             for results in self._waiting.get(record.key, ()):
                 try:
                     dropped = results.record(record.topic, record.value)
-                except DecodeError as error:
+                except Exception as error:  # whatever it is, it is this record's; the sink writes a letter about it
                     telemetry.ingest_result_unreadable(record.topic, record.partition, record.offset, str(error))
                 else:
                     if dropped:
@@ -93,6 +91,6 @@ class ResultsReader:
 
 
 def _tell(reading: asyncio.Task[None]) -> None:
-    """The health service says that it has ended; the log says why."""
+    """It could not even begin: the health service says so, the log says why. Once begun, it does not end by itself."""
     if not reading.cancelled() and (error := reading.exception()) is not None:
         telemetry.ingest_results_unread(error)

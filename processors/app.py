@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,28 +15,35 @@ import faust
 import platformdirs
 from aiokafka.helpers import create_ssl_context
 from faust.types import TP
-from prometheus_client import start_http_server
 
 from callscope import clock, kafka, lifetime, telemetry
 from callscope.config import Settings
-from callscope.streams import StreamId
 from callscope.topics import VOICE_SPEECH, partition_of
+from callscope.watchdog import LoopBeat, Watchdog
 from processors import topology
 from processors.consent_reader import ConsentReader
+from processors.extract_streams import ExtractStreams
+from processors.health import Consumption, HealthPort
+from processors.infer_streams import InferStreams, no_consents
 from processors.load import BEAT_S, Load, unheard
+from processors.mark_reader import read_marks
 from processors.outbox import Outbox
 from processors.records import Consent
+from processors.recovery import Recovery
+from processors.rejects import Rejects
 from processors.stages.detect import Detect
 from processors.stages.detectors import load_detectors
 from processors.stages.extract import Extract
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.stages.opensmile_engine import OpenSmilePool
-from processors.streams import DetectStreams, ExtractStreams, InferStreams, no_consents
+from processors.streams import DetectStreams, Failed
 from processors.topology import STAGES, Pipeline
 from schemas.v1.status_pb2 import WorkerStatus
 
 DRAIN_TIMEOUT_S = 10.0
+REBALANCE_TIMEOUT_S = 20.0
+"""A worker that does not hand its partitions over for so long loses them."""
 UNHURRIED_MS = 250
 """How long records that nobody waits for are gathered: a request for each partition four times a second, not fifty."""
 
@@ -47,6 +55,7 @@ def build_pipeline(
     stage: str | None = None,
     tell: Callable[[WorkerStatus], None] = unheard,
     idle_stream_s: float | None = None,
+    failed: Failed = telemetry.stage_failed,
 ) -> Pipeline:
     """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all.
 
@@ -57,6 +66,7 @@ def build_pipeline(
         stage: the one that the worker runs; None: all.
         tell: gets the worker's status.
         idle_stream_s: instead of the configured one; see `DetectStreams`.
+        failed: told of records that a stage cannot work on; all others are worked on.
     """
     config = settings.processors
     idle_s = config.idle_stream_s if idle_stream_s is None else idle_stream_s
@@ -70,11 +80,17 @@ def build_pipeline(
     policy = Policy(config.infer.emotion_legs, config.infer.health_legs)
     infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
-        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, idle_s),
-        ExtractStreams(
-            lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract")
+        DetectStreams(
+            lambda stream: Detect(stream, config.detect),
+            clock_ns,
+            idle_s,
+            lambda stream: partition_of(stream.call_id, settings.topics.partitions),
+            failed,
         ),
-        InferStreams(infer, clock_ns, consents, lambda: load.sheds("infer")),
+        ExtractStreams(
+            lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract"), failed
+        ),
+        InferStreams(infer, clock_ns, consents, lambda: load.sheds("infer"), failed),
         load,
     )
 
@@ -93,6 +109,10 @@ def faust_app(settings: Settings, name: str) -> faust.App:
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
         broker_commit_interval=1.0,
+        broker_session_timeout=settings.processors.session_timeout_s,
+        broker_heartbeat_interval=settings.processors.session_timeout_s / 6,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        consumer_group_instance_id=settings.processors.member,
         topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
         topic_disable_leader=True,
         # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads
@@ -122,30 +142,36 @@ def build_app(
     """
     wiring = stage or "fused"
     app = faust_app(settings, wiring)
+    rejects = Rejects(wiring)
     pipeline = build_pipeline(
         settings,
         consents=consents,
         stage=stage,
         tell=lambda status: outbox.announce(status.worker, status.SerializeToString(deterministic=True)),
+        failed=rejects.failed,
     )
     if stage is None:
-        topology.fused(app, pipeline, outbox)
+        topology.fused(app, pipeline, outbox, rejects)
     else:
-        topology.chained(app, stage, pipeline, outbox)
+        topology.chained(app, stage, pipeline, outbox, rejects)
 
     @app.on_partitions_assigned.connect
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
         telemetry.worker_ready(wiring, len(assigned))
 
+    group = app.conf.id
+    recovery = app.transport.recovery = Recovery(
+        group,
+        pipeline.keepers(stage),
+        settings.topics.partitions,
+        outbox.put_mark,
+        lambda partitions: read_marks(settings, group, partitions),
+        pipeline.load.took_over,
+    )
+
     @app.on_partitions_revoked.connect
     async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
-        partitions = {tp.partition for tp in revoked}
-
-        def belongs(stream: StreamId) -> bool:
-            return partition_of(stream.call_id, settings.topics.partitions) in partitions
-
-        for step in (pipeline.detect, pipeline.extract, pipeline.infer):
-            step.drop(belongs)
+        recovery.drop(revoked)
 
     @app.timer(BEAT_S)
     async def beat(_: Any) -> None:
@@ -189,17 +215,26 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
         RuntimeError: Kafka did not take a result, after the producer's own retries.
     """
     kafka.ensure_topics(settings)
-    if settings.processors.metrics_port is not None:
-        start_http_server(settings.processors.metrics_port, settings.processors.metrics_host)
+    consumption, beat = Consumption(settings), LoopBeat()
+    watchdog = Watchdog(settings.watchdog_s, [beat.check, consumption.check])
     outbox = _outbox(settings, stage)
     consents = await _consents(settings, stage)
     app = build_app(settings, outbox, stage, consents.fresh if consents else no_consents)
+    health = _health_port(settings, app, watchdog)
+
+    @app.timer(BEAT_S)
+    async def note_progress(_: Any) -> None:
+        consumer = app.consumer
+        consumption.note(consumer.progress(), is_rebalancing=not consumer.flow_active)
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     telemetry.worker_starting(stage or "fused")
     lifetime.settle_memory()
+    watchdog.start()
+    beating = asyncio.create_task(beat.run())
     deliveries = asyncio.create_task(outbox.poll_forever())
     crashed = asyncio.create_task(app.wait_until_stopped())
     stopped = asyncio.create_task(stop.wait())
@@ -209,14 +244,40 @@ async def serve(settings: Settings, stage: str | None = None) -> None:
     finally:
         await app.stop()
         await outbox.drain(DRAIN_TIMEOUT_S)
+        watchdog.stop()
         if consents:
             consents.close()
-        for task in (deliveries, crashed, stopped):
+        if health:
+            health.close()
+        for task in (beating, deliveries, crashed, stopped):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     if app.crash_reason is not None:
         raise RuntimeError("The worker stopped by itself; it is safe to start it again.") from app.crash_reason
+
+
+def _health_port(settings: Settings, app: faust.App, watchdog: Watchdog) -> HealthPort | None:
+    """Metrics and health; ready is who has been dealt partitions (or none) and reads."""
+    config = settings.processors
+    if config.metrics_port is None:
+        return None
+    dealt = threading.Event()
+
+    @app.on_partitions_assigned.connect
+    async def ready(app: Any, assigned: set[TP], **_: Any) -> None:
+        dealt.set()
+
+    @app.on_partitions_revoked.connect
+    async def not_ready(app: Any, revoked: set[TP], **_: Any) -> None:
+        dealt.clear()
+
+    return HealthPort(
+        config.metrics_host,
+        config.metrics_port,
+        is_alive=lambda: watchdog.is_content,
+        is_ready=lambda: dealt.is_set() and watchdog.is_content,
+    )
 
 
 def _outbox(settings: Settings, stage: str | None) -> Outbox:

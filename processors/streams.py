@@ -1,60 +1,82 @@
 """Stages at work on many streams: one stage object per stream, made when it starts and dropped when it ends.
 
-Each class here is one step of the pipeline: called with the envelopes of a batch, it returns the envelopes of its
-results, each with the ledger of the audio that brought it about. Still no Kafka, no asyncio.
+The class here, and those in `extract_streams` and `infer_streams`, are the steps of the pipeline: called with the
+envelopes of a batch, one returns the envelopes of its results, each with the ledger of the audio that brought it about.
+Still no Kafka, no asyncio.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import TypeVar
 
 import numpy as np
 
 from callscope import telemetry
-from callscope.errors import FeatureEngineError
 from callscope.streams import StreamId
+from processors.keeping import EndedStreams, Kept
 from processors.records import (
-    NO_FLOATS,
     AudioFrame,
-    Consent,
     Envelope,
-    FeatureWindow,
-    Insight,
-    InsightsEnd,
     Ledger,
     Pcm,
     SpeechFrame,
-    VoiceSummary,
-    WindowKind,
 )
 from processors.stages.arrival_clock import ArrivalClock
+from processors.stages.arrivals import Arrivals, Restart
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
-from processors.stages.extract import Extract
-from processors.stages.infer import Infer
-from processors.wire import LLD_COLUMNS
+from processors.stages.marks import StreamMark
 
-T = TypeVar("T")
-
-_HALF_ENDED_STREAMS = 10_000
+PLACE_EVERY = 8_000
+"""Samples after which one more of a stream's records is remembered, to begin from there again."""
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
+Failed = Callable[[str, Envelope, Exception], None]
+"""Told of every record that a stage could not work on: the stage, the record, why. Only its stream is touched."""
+
+
+def not_expected(stage: str, envelope: Envelope, error: Exception) -> None:
+    """Where nobody looks into what fails: the caller has to."""
+    raise error
+
+
+def never() -> bool:
+    """Nothing is shed."""
+    return False
 
 
 @dataclass(slots=True)
 class _Heard:
-    """A stream's detector, and what is known of its audio."""
+    """A stream's detector, and what is known of its audio.
 
+    Attributes:
+        partition: of its call.
+        stage: the detector.
+        ledger: of its newest audio.
+        end: media time of the end of it.
+        heard_ns: when its newest audio came, by the clock of its partition.
+        read_to: offset behind its newest record.
+        places: media time and offset of records from which on its audio can be read again, oldest first.
+        resumed: the mark from which it was taken over; None: it was not, or is past it.
+    """
+
+    partition: int
     stage: Detect
     ledger: Ledger
     end: int
     heard_ns: int = 0
-    """When its newest audio came, by the worker's `ArrivalClock`."""
+    read_to: int = 0
+    places: deque[tuple[int, int]] = field(default_factory=deque)
+    resumed: StreamMark | None = None
+
+
+def one_partition(stream: StreamId) -> int:
+    """There is only one."""
+    return 0
 
 
 class DetectStreams:
@@ -63,15 +85,29 @@ class DetectStreams:
     Args:
         make: makes the stage of a new stream.
         clock: for the ledger.
-        idle_stream_s: a stream that got no audio for so long, while others did, is taken for ended; infinite: never.
+        idle_stream_s: a stream that got no audio for so long, while others of its partition did, or before it got more,
+            is taken for ended; infinite: never.
+        partition_of: where a stream's records are: only within a partition they come in the order of their arrival.
+        failed: told of records that cannot be worked on.
     """
 
-    def __init__(self, make: Callable[[StreamId], Detect], clock: Clock, idle_stream_s: float) -> None:
+    def __init__(
+        self,
+        make: Callable[[StreamId], Detect],
+        clock: Clock,
+        idle_stream_s: float,
+        partition_of: Callable[[StreamId], int] = one_partition,
+        failed: Failed = not_expected,
+    ) -> None:
         self._make = make
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
-        self._arrivals = ArrivalClock()
+        self._partition_of = partition_of
+        self._failed = failed
+        self._arrivals = Arrivals(lambda envelope, error: failed("detect", envelope, error))
+        self._arrival_clocks: defaultdict[int, ArrivalClock] = defaultdict(ArrivalClock)
         self._streams: dict[StreamId, _Heard] = {}
+        self._ended = EndedStreams("detect")
 
     def __len__(self) -> int:
         """Streams being followed."""
@@ -79,270 +115,181 @@ class DetectStreams:
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
-        results: list[list[Envelope]] = [[] for _ in envelopes]
-        for turn in _turns(envelopes):
-            self._detect(turn, envelopes, results)
+        results = self._detect_all(self._arrivals(envelopes))
         if envelopes:
-            results.append(self._end_idle())
+            results += self._end_idle()
+        return results
+
+    def _detect_all(self, arrived: Sequence[Envelope | Restart]) -> list[Envelope]:
+        results: list[list[Envelope]] = [[] for _ in arrived]
+        for turn in _turns(arrived):
+            self._detect(turn, arrived, results)
         return [result for of_frame in results for result in of_frame]
 
-    def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
+    def _detect(
+        self, turn: Sequence[int], arrived: Sequence[Envelope | Restart], results: list[list[Envelope]]
+    ) -> None:
         """Detect in those of the frames, which are of different streams; put what comes of each in its place."""
-        admitted: list[tuple[int, AudioFrame, _Heard, Pcm]] = []
+        admitted: list[tuple[int, Envelope, AudioFrame, _Heard, Pcm]] = []
         for i in turn:
-            envelope = envelopes[i]
+            envelope = arrived[i]
+            if isinstance(envelope, Restart):
+                results[i] = self._end(envelope.stream) if envelope.stream in self._streams else []
+                continue
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
+            partition = self._partition_of(frame.stream) if heard is None else heard.partition
+            now_ns = self._arrival_clocks[partition].heard(envelope.ledger.arrived_ns)
+            if heard is not None and now_ns - heard.heard_ns > self._idle_ns:
+                results[i] = self._end(frame.stream)
+                heard = None
             if heard is None:
-                heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
-            heard.ledger = envelope.ledger
-            heard.heard_ns = self._arrivals.heard(envelope.ledger.arrived_ns)
+                if self._ended.is_over(envelope):
+                    self._arrivals.forget(frame.stream)
+                    continue
+                heard = self._begin(frame.stream, envelope.ledger, frame.start)
+            heard = self._note_place(heard, frame, envelope)
+            heard.ledger, heard.heard_ns = envelope.ledger, now_ns
             heard.end = frame.start + len(frame.pcm)
-            admitted.append((i, frame, heard, heard.stage.admit(frame)))
-        judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
+            try:
+                admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
+            except Exception as error:  # whatever it is, it is this stream's
+                results[i] += self._start_over(envelope, frame, heard, error)
+        judged = judge([(heard.stage.detector, pcm) for _, _, _, heard, pcm in admitted])
         now = self._clock()
-        for (i, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
+        for (i, envelope, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
             if not len(pcm) and not frame.last:
                 continue
-            outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            try:
+                if isinstance(probabilities, Exception):
+                    raise probabilities
+                outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            except Exception as error:  # likewise
+                results[i] += self._start_over(envelope, frame, heard, error)
+                continue
             if outputs or frame.last:
                 heard.ledger = replace(heard.ledger, detected_ns=now)
-                results[i] = [Envelope(output, heard.ledger) for output in outputs]
+                results[i] += [Envelope(output, heard.ledger) for output in outputs]
             if frame.last:
                 results[i] += self._end(frame.stream)
 
+    def _start_over(self, envelope: Envelope, frame: AudioFrame, heard: _Heard, error: Exception) -> list[Envelope]:
+        """A record made the stage fail: what is open ends before it, and the stream goes on afresh behind it."""
+        self._failed("detect", envelope, error)
+        try:
+            outputs = heard.stage.flush()
+        except Exception:  # the stage is beyond that: what was open is lost with it; the record's failure is told
+            outputs = []
+        heard.stage = self._make(frame.stream)
+        heard.places.clear()
+        results = [Envelope(output, heard.ledger) for output in outputs]
+        return results + self._end(frame.stream) if frame.last else results
+
+    def _begin(self, stream: StreamId, ledger: Ledger, at: int) -> _Heard:
+        heard = self._streams[stream] = _Heard(self._partition_of(stream), self._make(stream), ledger, at)
+        return heard
+
+    def _note_place(self, heard: _Heard, frame: AudioFrame, envelope: Envelope) -> _Heard:
+        """Remember where a stream's audio can be read again; returns a new stage where it cannot be gone on with."""
+        places, offset = heard.places, envelope.offset
+        heard.read_to = max(heard.read_to, offset + 1)
+        if not places:
+            needed = heard.stage.rebuilding
+            if needed is not None and frame.start > needed.audio_from:
+                telemetry.stream_not_rebuilt(str(frame.stream), "its audio is not in the topic any more")
+                heard = self._begin(frame.stream, envelope.ledger, frame.start)
+                heard.read_to = offset + 1
+            heard.places.append((frame.start, offset))
+            return heard
+        while len(places) > 1 and places[-1][1] > offset:  # whoever began there would miss this one
+            places.pop()
+        if frame.start >= places[-1][0] + PLACE_EVERY:
+            places.append((frame.start, offset))
+        return heard
+
     def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
-        return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
+        results: list[Envelope] = []
+        for stream in streams:
+            results += self._detect_all(self._arrivals.rest(stream))
+            if stream in self._streams:
+                results += self._end(stream)
+        return results
 
     def _end_idle(self) -> list[Envelope]:
-        now_ns = self._arrivals.now_ns
-        return self.end([stream for stream, heard in self._streams.items() if now_ns - heard.heard_ns > self._idle_ns])
+        return self.end(
+            [
+                stream
+                for stream, heard in self._streams.items()
+                if self._arrival_clocks[heard.partition].now_ns - heard.heard_ns > self._idle_ns
+            ]
+        )
 
     def _end(self, stream: StreamId) -> list[Envelope]:
         heard = self._streams.pop(stream)
+        self._ended.note(stream, heard.read_to, heard.ledger.arrived_ns)
         end = SpeechFrame(stream, heard.end, heard.end, np.zeros(0, np.int16), stream_ended=True)
         return [Envelope(output, heard.ledger) for output in [*heard.stage.flush(), end]]
 
+    def is_hearing_again(self, stream: StreamId) -> bool:
+        """Whether a stream's audio is on the way to where another worker was."""
+        heard = self._streams.get(stream)
+        return heard is not None and heard.stage.rebuilding is not None
+
+    def kept(self) -> Iterator[Kept]:
+        """See `Keeper`."""
+        for stream, heard in self._streams.items():
+            if heard.resumed is not None:
+                if not heard.places or heard.stage.rebuilding is not None:
+                    yield Kept(stream, heard.resumed.offset, heard.resumed)
+                    continue
+                heard.resumed = None
+            if not heard.read_to:
+                continue
+            mark, places = heard.stage.mark(), heard.places
+            if mark is None or not places:  # it has failed, and begins anew
+                yield Kept(stream, heard.read_to, None)
+                continue
+            waiting = self._arrivals.waiting_from(stream)
+            while len(places) > 1 and places[1][0] <= mark.audio_from and (waiting is None or places[1][1] < waiting):
+                places.popleft()
+            offset = places[0][1]
+            yield Kept(stream, offset, StreamMark(stream, offset, heard.read_to, heard.ledger.arrived_ns, detect=mark))
+        yield from self._ended.fresh()
+
+    def resume(self, marks: Iterable[StreamMark]) -> None:
+        """See `Keeper`."""
+        for mark in marks:
+            if mark.ended:
+                self._ended.remember(mark)
+                continue
+            stage = self._make(mark.stream)
+            if mark.detect is None or not stage.rebuild(mark.detect):
+                telemetry.stream_not_rebuilt(str(mark.stream), "another detector was at work on it")
+                continue
+            ledger = Ledger(arrived_ns=mark.arrived_ns)
+            self._streams[mark.stream] = _Heard(
+                self._partition_of(mark.stream),
+                stage,
+                ledger,
+                mark.detect.decided_to,
+                read_to=mark.read_to,
+                resumed=mark,
+            )
+            telemetry.stream_rebuilt()
+
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
-        self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
+        self._arrivals.drop(belongs)
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            self._arrival_clocks.pop(self._streams.pop(stream).partition, None)
+        self._ended.drop(belongs)
 
 
-def _turns(envelopes: Sequence[Envelope]) -> list[list[int]]:
+def _turns(arrived: Sequence[Envelope | Restart]) -> list[list[int]]:
     """Places of the envelopes in turns: the first ones of each stream, the second ones, ..."""
     places: dict[StreamId, list[int]] = {}
-    for i, envelope in enumerate(envelopes):
-        places.setdefault(envelope.record.stream, []).append(i)
+    for i, one in enumerate(arrived):
+        places.setdefault(one.stream if isinstance(one, Restart) else one.record.stream, []).append(i)
     return [[i for i in turn if i is not None] for turn in zip_longest(*places.values())]
-
-
-def never() -> bool:
-    """Nothing is shed."""
-    return False
-
-
-class ExtractStreams:
-    """Speech frames in; feature windows out.
-
-    Args:
-        make: makes the stage of a new stream.
-        clock: for the ledger.
-        sheds: whether features are to be left out; asked once a batch.
-    """
-
-    def __init__(self, make: Callable[[StreamId], Extract], clock: Clock, sheds: Callable[[], bool] = never) -> None:
-        self._make = make
-        self._clock = clock
-        self._sheds = sheds
-        self._streams: dict[StreamId, Extract] = {}
-
-    def __len__(self) -> int:
-        """Streams being followed."""
-        return len(self._streams)
-
-    def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Extract from each speech frame; anything else on the way is passed over."""
-        shed = self._sheds()
-        results: list[Envelope] = []
-        for envelope in envelopes:
-            frame = envelope.record
-            if not isinstance(frame, SpeechFrame):
-                continue
-            if frame.stream_ended:
-                stage = self._streams.pop(frame.stream, None)
-                outputs = [*(stage.flush() if stage else ()), _stream_end(frame)]
-            else:
-                stage = self._streams.get(frame.stream)
-                if stage is None:
-                    stage = self._streams[frame.stream] = self._make(frame.stream)
-                outputs = self._step(stage.leave_out if shed else stage.step, stage, frame)
-            if outputs:
-                ledger = replace(envelope.ledger, extracted_ns=self._clock())
-                results += [Envelope(output, ledger) for output in outputs]
-        return results
-
-    def _step(
-        self, step: Callable[[SpeechFrame], list[FeatureWindow]], stage: Extract, frame: SpeechFrame
-    ) -> list[FeatureWindow]:
-        try:
-            outputs = step(frame)
-            for output in outputs:
-                if output.missing_because:
-                    telemetry.work_shed("extract", 1)
-            return outputs
-        except FeatureEngineError as error:  # this segment has no features; the stream, and all others, go on
-            telemetry.segment_without_features(str(frame.stream), frame.segment, str(error))
-            stage.drop()
-            return []
-
-    def drop(self, belongs: Callable[[StreamId], bool]) -> None:
-        """Forget streams without a word: another worker has them now."""
-        for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._streams.pop(stream).drop()
-
-
-def _stream_end(frame: SpeechFrame) -> FeatureWindow:
-    return FeatureWindow(
-        stream=frame.stream,
-        segment=frame.segment,
-        kind=WindowKind.STREAM_END,
-        start=frame.start,
-        duration=0,
-        coverage=0.0,
-        lookahead=0,
-        feature_set="",
-        lld_first=0,
-        lld=NO_FLOATS.reshape(0, LLD_COLUMNS),
-        functionals=NO_FLOATS,
-        summary=VoiceSummary(0.0, None, None, 0.0, None, None),
-    )
-
-
-def no_consents() -> Sequence[Consent]:
-    """Nobody said anything."""
-    return ()
-
-
-class InferStreams:
-    """Feature windows (and, for models that listen, speech frames) in; insights out. Those of a batch go together.
-
-    A stream's last record says that it has ended: where models listen, when both its windows and its speech have.
-
-    Args:
-        infer: the models, the policy, the consents and the streams' baselines.
-        clock: for the ledger.
-        consents: what was allowed or refused since it was last asked; asked before every batch.
-        sheds: whether windows and speech are to be passed over; asked once a batch. Utterances are judged all the same:
-            there are few, and baselines rest on them.
-    """
-
-    def __init__(
-        self,
-        infer: Infer,
-        clock: Clock,
-        consents: Callable[[], Sequence[Consent]] = no_consents,
-        sheds: Callable[[], bool] = never,
-    ) -> None:
-        self._sheds = sheds
-        self._infer = infer
-        self._clock = clock
-        self._fresh_consents = consents
-        self._streams: set[StreamId] = set()
-        self._listened: set[StreamId] = set()
-        self._half_ended: dict[StreamId, None] = {}
-        self._counted: Counter[tuple[str, str]] = Counter()
-
-    def __len__(self) -> int:
-        """Streams being followed."""
-        return len(self._streams | self._listened)
-
-    @property
-    def listens(self) -> bool:
-        """Whether speech frames are wanted beside the windows."""
-        return self._infer.listens
-
-    def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Infer from each window and frame; a stream's end makes it forgotten."""
-        for consent in self._fresh_consents():
-            self._infer.obey(consent)
-        shed, passed_over = self._sheds(), 0
-        windows: list[tuple[FeatureWindow, Ledger]] = []
-        frames: list[tuple[SpeechFrame, Ledger]] = []
-        results: list[Envelope] = []
-        ends: list[Envelope] = []
-        for envelope in envelopes:
-            record = envelope.record
-            if isinstance(record, SpeechFrame):
-                if record.stream_ended:
-                    results += self._run(self._infer.hear, frames)
-                    frames = []
-                    self._forget_audio(record.stream)
-                    if self.listens:
-                        ends += self._end(envelope, record)
-                elif self.listens and shed:
-                    passed_over += record.last
-                elif self.listens:
-                    self._listened.add(record.stream)
-                    frames.append((record, envelope.ledger))
-                continue
-            assert isinstance(record, FeatureWindow)
-            if record.kind is WindowKind.STREAM_END:
-                results += self._run(self._infer.step_many, windows)
-                windows = []
-                self._forget(record.stream)
-                ends += self._end(envelope, record)
-            elif shed and record.kind is WindowKind.WINDOW:
-                passed_over += 1
-            else:
-                self._streams.add(record.stream)
-                windows.append((record, envelope.ledger))
-        results += self._run(self._infer.step_many, windows)
-        results += self._run(self._infer.hear, frames)
-        self._count_withheld()
-        if passed_over:
-            telemetry.work_shed("infer", passed_over)
-        return results + ends
-
-    def _run(
-        self, judge: Callable[[Sequence[T]], list[list[Insight]]], waiting: Sequence[tuple[T, Ledger]]
-    ) -> list[Envelope]:
-        if not waiting:
-            return []
-        insights_by_record = judge([record for record, _ in waiting])
-        now = self._clock()
-        return [
-            Envelope(insight, replace(ledger, inferred_ns=now))
-            for (_, ledger), insights in zip(waiting, insights_by_record, strict=True)
-            for insight in insights
-        ]
-
-    def _end(self, envelope: Envelope, record: FeatureWindow | SpeechFrame) -> list[Envelope]:
-        if self.listens and self._half_ended.pop(record.stream, self) is self:
-            self._half_ended[record.stream] = None
-            while len(self._half_ended) > _HALF_ENDED_STREAMS:  # their other half went to another worker
-                self._half_ended.pop(next(iter(self._half_ended)))
-            return []
-        ledger = replace(envelope.ledger, inferred_ns=self._clock())
-        return [Envelope(InsightsEnd(record.stream, record.start), ledger)]
-
-    def _count_withheld(self) -> None:
-        for (model, because), count in (self._infer.withheld - self._counted).items():
-            telemetry.windows_withheld(model, because, count)
-        self._counted = Counter(self._infer.withheld)
-
-    def _forget(self, stream: StreamId) -> None:
-        self._infer.drop(stream)
-        self._streams.discard(stream)
-
-    def _forget_audio(self, stream: StreamId) -> None:
-        self._infer.drop_audio(stream)
-        self._listened.discard(stream)
-
-    def drop(self, belongs: Callable[[StreamId], bool]) -> None:
-        """Forget streams without a word: another worker has them now."""
-        for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._forget(stream)
-        for stream in [stream for stream in self._listened if belongs(stream)]:
-            self._forget_audio(stream)

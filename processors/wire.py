@@ -1,17 +1,19 @@
-"""Bytes to records and back: the only module here that knows Protobuf."""
+"""Bytes to records and back: with `processors.mark_wire` the only module here that knows Protobuf."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from callscope.feature_sets import EGEMAPS_LLDS
-from callscope.streams import StreamId
+from callscope.streams import StreamId, is_name, tenant_and_call_id
 from callscope.topics import AUDIO_FRAMES, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS, VOICE_SPEECH, Topic
 from processors.records import (
+    FRAME_SAMPLES,
     ActivityKind,
     AudioFrame,
     Consent,
@@ -34,6 +36,8 @@ from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insigh
 LLD_COLUMNS = len(EGEMAPS_LLDS)
 """Low-level descriptors of eGeMAPSv02."""
 
+_LATEST = 2**53
+"""No media time is later: that is where whole numbers end to be exact as floats, after 17,000 years."""
 _NO_AUDIO = np.zeros(0, np.int16)
 _NO_AUDIO.flags.writeable = False
 
@@ -54,12 +58,13 @@ def encode(envelope: Envelope) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
-def decode(topic: str, value: bytes) -> Envelope:
+def decode(topic: str, value: bytes, offset: int = -1) -> Envelope:
     """What `encode` made of it.
 
     Args:
         topic: name of the topic it was read from.
         value: the record's bytes.
+        offset: where it was read.
 
     Raises:
         Undecodable: these bytes cannot be a record of that topic; the message says why.
@@ -69,8 +74,8 @@ def decode(topic: str, value: bytes) -> Envelope:
         message: Any = kind.FromString(value)
     except DecodeError as error:
         raise Undecodable(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
-    if not message.call_id or not message.leg:
-        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without call id or leg")
+    if not _is_stream(message.call_id, message.leg):
+        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without call id or leg, or with impossible ones")
     try:
         record = read(message)
     except ValueError as error:
@@ -79,6 +84,7 @@ def decode(topic: str, value: bytes) -> Envelope:
     return Envelope(
         record,
         Ledger(ledger.arrived_ns, ledger.published_ns, ledger.detected_ns, ledger.extracted_ns, ledger.inferred_ns),
+        offset,
     )
 
 
@@ -99,6 +105,18 @@ def decode_consent(value: bytes, written_ms: int) -> Consent | None:
     if message.kind != events_pb2.CallEvent.CONSENT:
         return None
     return Consent(message.call_id, message.leg, message.at, message.allowed, tuple(message.purposes), written_ms)
+
+
+@lru_cache(maxsize=65_536)
+def _is_stream(topic_call_id: str, leg: str) -> bool:
+    tenant, call_id = tenant_and_call_id(topic_call_id)
+    return is_name(call_id) and is_name(leg) and "/" not in tenant
+
+
+def _media_time(samples: int) -> int:
+    if samples > _LATEST:
+        raise Undecodable(f"a media time of {samples} samples")
+    return samples
 
 
 def _ledger_message(ledger: Ledger) -> ledger_pb2.Ledger:
@@ -131,7 +149,11 @@ def _audio_frame_to(record: AudioFrame) -> audio_pb2.AudioFrame:
 
 def _audio_frame_from(message: audio_pb2.AudioFrame) -> AudioFrame:
     stream = StreamId(message.call_id, message.leg)
-    return AudioFrame(stream, message.seq, message.start, _pcm(message), message.gap_before, message.last)
+    pcm = _pcm(message)
+    if len(pcm) % FRAME_SAMPLES:
+        raise Undecodable(f"{len(pcm)} samples, which are no whole frames of {FRAME_SAMPLES}")
+    start, gap = _media_time(message.start), _media_time(message.gap_before)
+    return AudioFrame(stream, message.seq, start, pcm, gap, message.last)
 
 
 def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
@@ -149,9 +171,8 @@ def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
 
 def _speech_frame_from(message: audio_pb2.SpeechFrame) -> SpeechFrame:
     stream = StreamId(message.call_id, message.leg)
-    return SpeechFrame(
-        stream, message.segment, message.start, _pcm(message), message.last, message.stream_ended, message.lost
-    )
+    segment, start = _media_time(message.segment), _media_time(message.start)
+    return SpeechFrame(stream, segment, start, _pcm(message), message.last, message.stream_ended, message.lost)
 
 
 def _activity_to(record: VoiceActivity) -> activity_pb2.VoiceActivity:
@@ -189,7 +210,8 @@ _ALWAYS_KNOWN = ("voiced_share", "loudness_mean")
 _STATISTICS_FIELDS = ("f0", "loudness", "level_dbfs", "speech_rate_hz")
 
 
-def _statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistics:
+def statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistics:
+    """As a part of a message."""
     moments = {name: getattr(statistics, name) for name in _STATISTICS_FIELDS}
     return features_pb2.StreamStatistics(
         segments=statistics.segments,
@@ -200,7 +222,8 @@ def _statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistic
     )
 
 
-def _statistics_from(message: features_pb2.StreamStatistics) -> StreamStatistics:
+def statistics_from(message: features_pb2.StreamStatistics) -> StreamStatistics:
+    """What `statistics_to` made of it."""
     moments = {name: getattr(message, name) for name in _STATISTICS_FIELDS}
     return StreamStatistics(
         message.segments,
@@ -224,7 +247,7 @@ def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
         lld=record.lld.ravel().tolist(),
         functionals=record.functionals.tolist(),
         summary=features_pb2.VoiceSummary(**{name: value for name, value in summary.items() if value is not None}),
-        statistics=None if record.statistics is None else _statistics_to(record.statistics),
+        statistics=None if record.statistics is None else statistics_to(record.statistics),
         missing_because=record.missing_because,
     )
 
@@ -240,10 +263,10 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
     }
     return FeatureWindow(
         stream=StreamId(message.call_id, message.leg),
-        segment=message.segment,
+        segment=_media_time(message.segment),
         kind=WindowKind(message.kind),
-        start=message.start,
-        duration=message.duration,
+        start=_media_time(message.start),
+        duration=_media_time(message.duration),
         coverage=message.coverage,
         lookahead=message.lookahead,
         feature_set=message.feature_set,
@@ -251,7 +274,7 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
         lld=np.array(message.lld, np.float32).reshape(-1, LLD_COLUMNS),
         functionals=np.array(message.functionals, np.float32),
         summary=VoiceSummary(voiced_share=summary.voiced_share, loudness_mean=summary.loudness_mean, **optional),
-        statistics=_statistics_from(message.statistics) if message.HasField("statistics") else None,
+        statistics=statistics_from(message.statistics) if message.HasField("statistics") else None,
         missing_because=message.missing_because,
     )
 

@@ -39,6 +39,17 @@ def test_a_service_sets_settings_that_exist(name: str, monkeypatch: pytest.Monke
     assert load().kafka == "kafka:9092"
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_says_how_it_is_and_is_started_again(name: str) -> None:
+    _, command, _, module, address = OURS[name]["healthcheck"]["test"]
+    assert (command, OURS[name]["restart"]) == ("python", "unless-stopped")
+    assert importlib.util.find_spec(module) is not None
+    settings = load()
+    ports = {"ingest": settings.ingest.port, "sink": settings.sink.port}
+    port = ports.get(name, OURS[name]["environment"].get("CALLSCOPE_PROCESSORS__METRICS_PORT"))
+    assert address == f"http://127.0.0.1:{port}/readyz"
+
+
 def test_nothing_is_published_beyond_this_machine() -> None:
     ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)

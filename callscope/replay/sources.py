@@ -18,6 +18,7 @@ from callscope.exchange.retained import Retained, Stored, call_of
 from callscope.replay.plan import Part, Plan
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
 from processors import wire
+from processors.intake import decode_keyed
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Consent, Envelope, Ledger
 
 
@@ -213,7 +214,7 @@ def _when(frame: AudioFrame) -> tuple[int, str]:
 def _taken(stored: Stored) -> Taken:
     call = call_of(AUDIO_FRAMES, stored.key) or ""
     try:
-        return Taken(stored.offset, call, wire.decode(AUDIO_FRAMES.name, stored.value))
+        return Taken(stored.offset, call, decode_keyed(AUDIO_FRAMES.name, stored.key, stored.value))
     except wire.Undecodable as error:
         telemetry.record_undecodable(AUDIO_FRAMES.name, stored.partition, stored.offset, str(error))
         return Taken(stored.offset, call, None)

@@ -169,6 +169,10 @@ async def listen(gate: Gate, routes: Sequence[Route]) -> WebSocketListener:
     return WebSocketListener(server, routes[0].path, gate)
 
 
+HEALTH_PATHS: Final = ("/healthz", "/livez", "/readyz")
+"""All three: this port is open from when Kafka was reached until the gateway stops, and who answers lives."""
+
+
 class _Port:
     """Finds the route of each connection in its handshake."""
 
@@ -216,7 +220,7 @@ class _Port:
         assert isinstance(connection, Connection)
         path = request.path.partition("?")[0]
         try:
-            if path == "/healthz":
+            if path in HEALTH_PATHS:
                 trouble = self._gate.intake.publisher.trouble
                 return connection.respond(HTTPStatus.OK, "ok\n" if trouble is None else f"degraded: {trouble}\n")
             if path == "/metrics":

@@ -84,7 +84,8 @@ class WhipListener:
         self._is_closing = False
         self.address = ""
         application = web.Application(client_max_size=MAX_SDP_BYTES, middlewares=[self._answer])
-        application.router.add_get("/healthz", self._healthz)
+        for path in ("/healthz", "/livez", "/readyz"):
+            application.router.add_get(path, self._healthz)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_options(PATH, self._options)
         application.router.add_options(PATH + "/{session}", self._options)

@@ -46,7 +46,7 @@ class Spool:
         lanes: one a partition; records of those that are not `direct` belong here.
         hand_over: gives a record to the Kafka client, and calls `Lane.handed_over`; False where that has no room.
         timeout_s: how long a source waits for room.
-        tell: told whenever it changes whether there is room for new streams: why not, or None.
+        tell: told when it changes whether Kafka is away, or why there is no room for new streams (None: there is).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Spool:
         lanes: list[Lane],
         hand_over: Callable[[int, Item], bool],
         timeout_s: float,
-        tell: Callable[[str | None], None],
+        tell: Callable[[bool, str | None], None],
     ) -> None:
         self._config = config
         self._folder = SpoolFolder(root)
@@ -74,7 +74,7 @@ class Spool:
         self._free_bytes: int | None = None
         self._began: float | None = None
         self._undone = Job()
-        self._told: str | None = None
+        self._told: tuple[bool, str | None] = (False, None)
         self.failure: str | None = None
         """Why the disk cannot be written or read at the moment."""
 
@@ -86,9 +86,11 @@ class Spool:
         """
         found = self._folder.open()
         for segment in found:
-            if segment.partition < len(self._lanes):
-                lane = self._lanes[segment.partition]
-                lane.recover(segment.number, segment.delivered, segment.length, segment.records)
+            if segment.partition >= len(self._lanes):
+                telemetry.ingest_spool_orphaned(segment.partition, segment.records)
+                continue
+            lane = self._lanes[segment.partition]
+            lane.recover(segment.number, segment.delivered, segment.length, segment.records)
         if records := self.records:
             telemetry.ingest_spool_found(records, self.used_bytes)
 
@@ -257,10 +259,11 @@ class Spool:
         needed = self._config.max_bytes * (1 - self._config.refuse_at)
         low = any(not lane.direct for lane in self._lanes) and (self.failure is not None or self._room_bytes() < needed)
         why = (self._full() or "little room is left") if low else None
-        if (why is None) != (self._told is None):
+        before, self._told = self._told, (any(lane.away for lane in self._lanes), why)
+        if (why is None) != (before[1] is None):
             telemetry.ingest_spool_admission(why)
-            self._tell(why)
-            self._told = why
+        if self._told != before:
+            self._tell(*self._told)
 
     def _deliver(self) -> None:
         """Hand to the Kafka client what is due, each partition in turn."""

@@ -91,7 +91,7 @@ def test_a_signed_token_grants_what_it_says() -> None:
         (signed(tenant=...), "claims"),
         (signed(scope=...), "claims"),
         (signed(scope=7), "claims"),
-        (signed(nbf=wall_ns() // 10**9 + 300), "neither"),
+        (signed(nbf=wall_ns() // 10**9 + 86_400), "neither"),
     ],
 )
 def test_a_signed_token_that_is_not_good(token: str, says: str) -> None:

@@ -1,9 +1,12 @@
 """The follower where there is nothing to read from."""
 
 import asyncio
+import time
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from prometheus_client import REGISTRY
 
 from callscope import following
 from callscope import kafka as kafka_client
@@ -45,7 +48,60 @@ async def test_what_is_written_from_now_on_and_wanted_is_handed_over(kafka: Sett
     await reading
 
 
-def produce(settings: Settings, key: bytes, value: bytes) -> None:
+class Silent(Consumer):
+    """A client that says nothing, though there is something: the trouble that is met in the field."""
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        time.sleep(min(timeout, 0.05))
+        return None
+
+
+class Broken(Consumer):
+    """A client that fails when it has brought three records."""
+
+    brought = 0
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        if self.brought >= 3:
+            raise KafkaException(KafkaError(KafkaError._FATAL))
+        message = super().poll(timeout)
+        self.brought += message is not None
+        return message
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        return []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("first", [Silent, Broken])
+async def test_where_a_client_fails_or_hangs_another_one_goes_on(
+    kafka: Settings, monkeypatch: pytest.MonkeyPatch, first: type[Consumer]
+) -> None:
+    """And nothing is missed or comes twice."""
+    await asyncio.to_thread(kafka_client.ensure_topics, kafka)
+    monkeypatch.setattr(following, "LOOK_S", 0.2)
+    monkeypatch.setattr(following, "AGAIN_S", (0.05,))
+    kinds = iter([first, Consumer])
+    monkeypatch.setattr(kafka_client, "Consumer", lambda options: next(kinds)(options))
+    key = uuid4().hex.encode()
+    got: list[KafkaRecord] = []
+    follower = Follower(kafka, [VOICE_ACTIVITY.name], got.extend, name="trouble", wants=key.__eq__)
+    before = REGISTRY.get_sample_value("callscope_reading_again_total", {"reader": "trouble"}) or 0.0
+    reading = asyncio.create_task(follower.run())
+    async with asyncio.timeout(30):
+        await follower.wait_caught_up()
+        await asyncio.to_thread(produce, kafka, key, *(str(number).encode() for number in range(20)))
+        while len(got) < 20:  # noqa: ASYNC110  # what is asked knows no event
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    assert [record.value for record in got] == [str(number).encode() for number in range(20)]
+    assert REGISTRY.get_sample_value("callscope_reading_again_total", {"reader": "trouble"}) == before + 1
+    follower.stop()
+    await reading
+
+
+def produce(settings: Settings, key: bytes, *values: bytes) -> None:
     producer = kafka_client.producer(settings)
-    producer.produce(VOICE_ACTIVITY.name, key=key, value=value, partition=0)
+    for value in values:
+        producer.produce(VOICE_ACTIVITY.name, key=key, value=value, partition=0)
     assert producer.flush(10) == 0

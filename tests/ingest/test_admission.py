@@ -71,6 +71,18 @@ def test_a_worker_that_stops_speaking_falls_behind_until_it_is_forgotten() -> No
     assert admission.lag_ms(now + 20) == 0
 
 
+def test_while_kafka_is_away_the_silence_of_workers_says_nothing_and_afterwards_it_counts_from_then_on() -> None:
+    admission = Admission(CONFIG)
+    now = told(admission, 10, 3)
+    admission.spool(True, None)
+    assert not any(admission.look(later) for later in range(now, now + 60))
+    admission.spool(False, None)
+    assert not admission.look(now + 61)
+    assert admission.lag_ms(now + 61) == 10
+    changed = [later for later in range(now + 62, now + 82) if admission.look(later)]
+    assert len(changed) == 2, "a worker that is gone is missed as ever"
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 10_000)), max_size=50))
 def test_turned_off_everything_is_taken(reports: list[tuple[str, float]]) -> None:
     admission = Admission(AdmissionConfig(enabled=False))

@@ -182,10 +182,10 @@ async def test_where_nobody_is_told_the_disk_is_enough_for_an_end_and_a_gateway_
 async def test_a_spool_with_little_room_refuses_new_calls_also_where_lag_does_not_count() -> None:
     admission = Admission(AdmissionConfig(enabled=False))
     intake = Intake(RecordingPublisher(), 10, 1.0, admission=admission)
-    admission.spool("little room is left")
+    admission.spool(True, "little room is left")
     with pytest.raises(Overloaded, match="Kafka is away, little room is left: calls that run go on"):
         await intake.open(OPENED, ANYONE)
-    admission.spool(None)
+    admission.spool(True, None)
     await (await intake.open(OPENED, ANYONE)).end("end", 1, whole=True)
 
 

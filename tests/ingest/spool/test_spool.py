@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from callscope.config import Ingest, Spool, load
 from callscope.errors import ConfigError, NotPublished
@@ -20,10 +21,12 @@ from ingest.delivery import Delivery
 from ingest.publisher import KafkaPublisher
 from ingest.session import AudioRecord
 from ingest.spool import spool
-from ingest.spool.framing import HEADER_BYTES, decode
+from ingest.spool.folder import Job, SpoolFolder
+from ingest.spool.framing import HEADER_BYTES, Spooled, decode, encode
 
 STREAM = StreamId("call", "leg")
 SAMPLES = 960
+Told = list[tuple[bool, str | None]]
 
 
 def record(seq: int, *, last: bool = False) -> AudioRecord:
@@ -31,7 +34,7 @@ def record(seq: int, *, last: bool = False) -> AudioRecord:
 
 
 @asynccontextmanager
-async def publishing(root: Path, told: list[str | None], **config: Any) -> AsyncIterator[KafkaPublisher]:
+async def publishing(root: Path, told: Told, **config: Any) -> AsyncIterator[KafkaPublisher]:
     """A publisher that has found out that Kafka is away."""
     settings = load(
         kafka="127.0.0.1:1",
@@ -39,7 +42,7 @@ async def publishing(root: Path, told: list[str | None], **config: Any) -> Async
         topics={"partitions": 1},
         ingest=Ingest(publish_timeout_s=0.3, spool=Spool(after_s=0.01, **config)),
     )
-    publisher = KafkaPublisher(settings, root, told.append)
+    publisher = KafkaPublisher(settings, root, lambda *said: told.append(said))
     await publisher.open()
     running = asyncio.create_task(publisher.run())
     first = Delivery()
@@ -90,13 +93,14 @@ def as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_full_spool_refuses_new_streams_first_and_then_audio_and_keeps_all_it_took(tmp_path: Path) -> None:
-    told: list[str | None] = []
+    told: Told = []
     async with publishing(tmp_path, told, max_bytes=500_000) as publisher:
         delivery = Delivery()
         taken, error = await fill(publisher, delivery)
         assert "its spool is full (0 MiB)" in str(error) and "send the rest later" in str(error)
         assert not publisher.has_room(delivery)
-        assert told == ["little room is left"], "long before"
+        assert next(why for _, why in told if why) == "little room is left", "long before"
+        assert all(away for away, _ in told)
         await publisher.audio(record(taken, last=True), "test", 1, delivery)  # the end of a stream always has room
         await kept(delivery)
         assert delivery.kept == (taken + 1) * SAMPLES and delivery.published == 0
@@ -123,6 +127,35 @@ async def test_a_recording_at_full_speed_is_held_back_and_others_are_not(
     assert await publisher.close() == 0
 
 
+@pytest.mark.parametrize("broken", [False, True])
+async def test_what_is_under_way_when_the_gateway_ends_is_written_down(
+    tmp_path: Path, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.publisher._FLUSH_S", 0.1)
+    publisher = KafkaPublisher(load(kafka="127.0.0.1:1", kafka_options={"log_level": "0"}), tmp_path)
+    await publisher.open()
+    for seq in range(5):
+        await publisher.audio(record(seq), "test", 1, Delivery())
+    publisher._on_error(KafkaError(KafkaError._FATAL, "Broker: Producer fenced", broken))
+    assert left(tmp_path) == []
+    assert await publisher.close() == 0
+    assert left(tmp_path) == [0, 1, 2, 3, 4]
+
+
+async def test_records_of_a_partition_that_is_gone_are_told_of_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = SpoolFolder(tmp_path)
+    frame = encode(Spooled("audio.frames", str(STREAM), b"", seq=7))
+    folder.work(Job({9: [(1, HEADER_BYTES, frame)]}))
+    folder.close()
+    publisher = KafkaPublisher(load(kafka="127.0.0.1:1", topics={"partitions": 2}), tmp_path)
+    await publisher.open()
+    assert "1 records are for partition 9" in caplog.text
+    assert await publisher.close() == 0
+    assert left(tmp_path) == [7]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a megabyte."""
@@ -143,13 +176,13 @@ async def test_a_full_disk_is_told_and_what_was_taken_is_written_when_there_is_r
     monkeypatch.setattr(spool, "RETRY_S", 0.05)
     others = small_disk / "others"
     others.write_bytes(bytes(600_000))
-    told: list[str | None] = []
+    told: Told = []
     async with publishing(small_disk / "spool", told) as publisher:
         delivery = Delivery()
         taken, error = await fill(publisher, delivery)
         assert "its disk fails ([Errno 28] No space left on device)" in str(error)
         assert "No space left on device" in (publisher.trouble or "")
-        assert told and told[0] is not None
+        assert told[-1][1] is not None
         await publisher.audio(record(taken, last=True), "test", 1, delivery)
         assert not delivery.is_kept, "nobody says it is on disk"
         others.unlink()
