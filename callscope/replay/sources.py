@@ -18,7 +18,7 @@ from callscope.exchange.retained import Retained, Stored, call_of
 from callscope.replay.plan import Part, Plan
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
 from processors import wire
-from processors.intake import decode_keyed
+from processors.intake import decode_record
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Consent, Envelope, Ledger
 
 
@@ -28,7 +28,7 @@ class Taken(NamedTuple):
     Attributes:
         offset: where it lay.
         call: whose, by its key; "" if that names none.
-        envelope: what it holds; None if that cannot be read.
+        envelope: what it holds; None if live workers would not take it either.
     """
 
     offset: int
@@ -60,7 +60,7 @@ def source_of(plan: Plan, settings: Settings) -> Source:
     """Where a plan's audio comes from."""
     match plan.source:
         case "kafka":
-            return FromKafka(settings)
+            return FromKafka(settings, plan.partitions)
         case "export":
             return FromExport(Path(plan.paths[0]))
         case "files":
@@ -68,10 +68,16 @@ def source_of(plan: Plan, settings: Settings) -> Source:
 
 
 class FromKafka:
-    """What `audio.frames` holds. Read without a group: nobody's offsets change."""
+    """What `audio.frames` holds. Read without a group: nobody's offsets change.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: where Kafka is.
+        partitions: how many the topic has.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
         self._settings = settings
+        self._partitions = partitions
 
     def parts(self) -> list[Part]:
         """See `Source`."""
@@ -89,7 +95,7 @@ class FromKafka:
                     f"{AUDIO_FRAMES.name} any more, and the run needs them. Begin a new run with what is left."
                 )
             for stored in retained.records(AUDIO_FRAMES, part.number, first_offset=first, end_offset=part.end):
-                yield _taken(stored)
+                yield _taken(stored, self._partitions)
 
     def consents(self, part: Part) -> list[Consent]:
         """See `Source`."""
@@ -112,7 +118,7 @@ class FromExport:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        layout.read(folder)
+        self._partitions = layout.read(folder).partitions
 
     def parts(self) -> list[Part]:
         """See `Source`."""
@@ -130,7 +136,7 @@ class FromExport:
         """See `Source`."""
         for stored in layout.stored_records(self._folder, AUDIO_FRAMES, partition=part.number):
             if first <= stored.offset < part.end:
-                yield _taken(stored)
+                yield _taken(stored, self._partitions)
 
     def consents(self, part: Part) -> list[Consent]:
         """See `Source`."""
@@ -211,10 +217,11 @@ def _when(frame: AudioFrame) -> tuple[int, str]:
     return frame.start, frame.stream.leg
 
 
-def _taken(stored: Stored) -> Taken:
+def _taken(stored: Stored, partitions: int) -> Taken:
     call = call_of(AUDIO_FRAMES, stored.key) or ""
     try:
-        return Taken(stored.offset, call, decode_keyed(AUDIO_FRAMES.name, stored.key, stored.value))
+        record = decode_record(AUDIO_FRAMES.name, stored.partition, stored.key, stored.value, partitions)
+        return Taken(stored.offset, call, record)
     except wire.Undecodable as error:
         telemetry.record_undecodable(AUDIO_FRAMES.name, stored.partition, stored.offset, str(error))
         return Taken(stored.offset, call, None)
