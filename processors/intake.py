@@ -46,21 +46,10 @@ def decode_record(
     Raises:
         Undecodable: it is not; the message says why.
     """
-    envelope = decode_keyed(topic, key, value, offset)
-    stream = envelope.record.stream
-    if partition != (belongs := partition_of(stream.call_id, partitions)):
-        raise wire.Undecodable(f"a record of {stream}, whose partition is {belongs}, in partition {partition}")
-    return envelope
-
-
-def decode_keyed(topic: str, key: bytes | None, value: bytes | None, offset: int = -1) -> Envelope:
-    """A record that is what its topic and its key promise, wherever it lies.
-
-    Raises:
-        Undecodable: it is not; the message says why.
-    """
     envelope = wire.decode(topic, value or b"", offset)
     stream = envelope.record.stream
     if key != str(stream).encode():
         raise wire.Undecodable(f"a record of {stream} under the key {key!r}"[:300])
+    if partition != (belongs := partition_of(stream.call_id, partitions)):
+        raise wire.Undecodable(f"a record of {stream}, whose partition is {belongs}, in partition {partition}")
     return envelope

@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from callscope.replay.plan import Leg, Part, PartitionState, Plan
 from callscope.streams import StreamId, tenant_and_call_id
 from processors.records import AudioFrame, Envelope
+from processors.stages.arrival_clock import ArrivalClock
 
 
 @dataclass(slots=True)
 class _Open:
-    """A stream that is being worked on."""
+    """A stream that is being worked on.
+
+    Attributes:
+        first: offset of its first record.
+        heard_ns: when its newest audio came, by the partition's clock.
+        leg: what came of it so far.
+        last_came: the record that ends it came.
+    """
 
     first: int
-    arrived_ns: int
+    heard_ns: int
     leg: Leg
+    last_came: bool = False
 
 
 class Partition:
@@ -25,7 +34,7 @@ class Partition:
 
     A stream that stopped without an end is taken for ended as live: when audio arrived so much later than its last.
     Arrival is what the records say of it, not the clock; and of this partition alone, so that neither speed nor the
-    company of other partitions decides it.
+    company of other partitions decides it. What comes behind its stream's end, and arrived no later, came again.
 
     Args:
         part: what of it is replayed.
@@ -37,13 +46,15 @@ class Partition:
         self.part = part
         self.state = state
         self._idle_ns = idle_s * 1e9
+        self._clock = ArrivalClock()
         self._open: OrderedDict[StreamId, _Open] = OrderedDict()
 
-    def idle(self, arrived_ns: int) -> list[StreamId]:
-        """Open streams that are over, now that audio arrived at this time; those longest silent first."""
+    def heard(self, arrived_ns: int) -> list[StreamId]:
+        """Audio arrived, whosever: the open streams that are over before it; those longest silent first."""
+        now_ns = self._clock.heard(arrived_ns)
         found = []
         for stream, known in self._open.items():
-            if arrived_ns - known.arrived_ns <= self._idle_ns:
+            if now_ns - known.heard_ns <= self._idle_ns:
                 break
             found.append(stream)
         return found
@@ -55,21 +66,22 @@ class Partition:
             self.state.position = offset + 1
 
     def admit(self, offset: int, envelope: Envelope) -> bool:
-        """Take note of the next record; False for that of a stream which an earlier attempt has finished."""
-        frame = envelope.record
+        """Take note of the next record, after `heard`; False for that of a stream which is done."""
+        frame, arrived_ns = envelope.record, envelope.ledger.arrived_ns
         assert isinstance(frame, AudioFrame)
-        done = self.state.legs.get(str(frame.stream))
-        if done is not None and offset <= done.until:
-            self.skipped(offset)
-            return False
         known = self._open.get(frame.stream)
         if known is None:
-            leg = Leg(whole=frame.seq == 0, again=done is not None)
-            known = self._open[frame.stream] = _Open(offset, envelope.ledger.arrived_ns, leg)
-        known.arrived_ns = envelope.ledger.arrived_ns
+            done = self.state.legs.get(str(frame.stream))
+            if done is not None and (offset <= done.until or 0 < arrived_ns <= done.arrived_ns):
+                self.skipped(offset)
+                return False
+            known = self._open[frame.stream] = _Open(offset, 0, Leg(whole=frame.seq == 0))
+        known.heard_ns = self._clock.now_ns
+        known.last_came = known.last_came or frame.last
         self._open.move_to_end(frame.stream)
         leg = known.leg
         leg.until = offset
+        leg.arrived_ns = max(leg.arrived_ns, arrived_ns)
         leg.records += 1
         leg.samples += len(frame.pcm)
         leg.end = max(leg.end, frame.start + len(frame.pcm))
@@ -78,12 +90,20 @@ class Partition:
         self.state.position = max(self.state.position, offset + 1)
         return True
 
+    def has_ended(self, stream: StreamId) -> bool:
+        """Whether a stream is open, and the record that ends it came."""
+        known = self._open.get(stream)
+        return known is not None and known.last_came
+
     def ended(self, stream: StreamId, digest: str, *, ended: bool = True) -> None:
         """All results of a stream are out. One that had been done before is both now."""
         leg = self._open.pop(stream).leg
         leg.ended, leg.digest = ended, digest
         before = self.state.legs.get(str(stream))
         if before is not None:
+            leg.again = before.again or bool(digest)
+            leg.ended, leg.digest = (ended, digest) if digest else (before.ended, before.digest)
+            leg.arrived_ns = max(leg.arrived_ns, before.arrived_ns)
             leg.records += before.records
             leg.samples += before.samples
             leg.gaps += before.gaps

@@ -55,7 +55,6 @@ class Plan:
         keep_hours: how long the topics of results keep them.
         partitions: that the topics of results have.
         parts: what is replayed.
-        newest_ns: when the last audio of all arrived, nanoseconds since the epoch.
         configuration: hash of the settings that results depend on.
     """
 
@@ -71,7 +70,6 @@ class Plan:
     keep_hours: int = 24
     partitions: int = 0
     parts: list[Part] = field(default_factory=list)
-    newest_ns: int = 0
     configuration: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +97,7 @@ class Leg:
 
     Attributes:
         until: offset of its last record.
+        arrived_ns: when its last audio arrived, nanoseconds since the epoch.
         records: of audio.
         samples: of audio.
         end: media time of its end, samples.
@@ -111,6 +110,7 @@ class Leg:
     """
 
     until: int = -1
+    arrived_ns: int = 0
     records: int = 0
     samples: int = 0
     end: int = 0

@@ -103,7 +103,7 @@ def draw_up(
     if plan.calls is not None and plan.source == "kafka":
         theirs = {partition_of(call, plan.partitions) for call in plan.calls}
         parts = [part for part in parts if part.number in theirs]
-    plan = replace(plan, parts=[part for part in parts if part.records], newest_ns=source.newest_ns())
+    plan = replace(plan, parts=[part for part in parts if part.records])
     if not plan.parts or plan.calls == []:
         raise BadReplay("There is no audio to replay" + (" of that time." if plan.calls == [] else "."))
     if plan.to == "topics":

@@ -18,7 +18,7 @@ from callscope.exchange.retained import Retained, Stored, call_of
 from callscope.replay.plan import Part, Plan
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
 from processors import wire
-from processors.intake import decode_keyed
+from processors.intake import decode_record
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Consent, Envelope, Ledger
 
 
@@ -28,7 +28,7 @@ class Taken(NamedTuple):
     Attributes:
         offset: where it lay.
         call: whose, by its key; "" if that names none.
-        envelope: what it holds; None if that cannot be read.
+        envelope: what it holds; None if live workers would not take it either.
     """
 
     offset: int
@@ -41,9 +41,6 @@ class Source(Protocol):
 
     def parts(self) -> list[Part]:
         """What there is."""
-
-    def newest_ns(self) -> int:
-        """When its last audio arrived, nanoseconds since the epoch; 0 if not known."""
 
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """A partition's records from an offset on.
@@ -63,7 +60,7 @@ def source_of(plan: Plan, settings: Settings) -> Source:
     """Where a plan's audio comes from."""
     match plan.source:
         case "kafka":
-            return FromKafka(settings)
+            return FromKafka(settings, plan.partitions)
         case "export":
             return FromExport(Path(plan.paths[0]))
         case "files":
@@ -71,26 +68,22 @@ def source_of(plan: Plan, settings: Settings) -> Source:
 
 
 class FromKafka:
-    """What `audio.frames` holds. Read without a group: nobody's offsets change."""
+    """What `audio.frames` holds. Read without a group: nobody's offsets change.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: where Kafka is.
+        partitions: how many the topic has.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
         self._settings = settings
+        self._partitions = partitions
 
     def parts(self) -> list[Part]:
         """See `Source`."""
         with Retained(self._settings, [AUDIO_FRAMES]) as retained:
             extents = [(number, *retained.extent(AUDIO_FRAMES, number)) for number in range(retained.partitions)]
         return [Part(number, first, end, end - first) for number, first, end in extents]
-
-    def newest_ns(self) -> int:
-        """See `Source`."""
-        newest = 0
-        with Retained(self._settings, [AUDIO_FRAMES]) as retained:
-            for number in range(retained.partitions):
-                end = retained.extent(AUDIO_FRAMES, number)[1]
-                for stored in retained.records(AUDIO_FRAMES, number, first_offset=end - 1):
-                    newest = max(newest, _arrived_ns(stored))
-        return newest
 
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`."""
@@ -102,7 +95,7 @@ class FromKafka:
                     f"{AUDIO_FRAMES.name} any more, and the run needs them. Begin a new run with what is left."
                 )
             for stored in retained.records(AUDIO_FRAMES, part.number, first_offset=first, end_offset=part.end):
-                yield _taken(stored)
+                yield _taken(stored, self._partitions)
 
     def consents(self, part: Part) -> list[Consent]:
         """See `Source`."""
@@ -125,7 +118,7 @@ class FromExport:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._contents = layout.read(folder)
+        self._partitions = layout.read(folder).partitions
 
     def parts(self) -> list[Part]:
         """See `Source`."""
@@ -139,17 +132,11 @@ class FromExport:
             records[number] += 1
         return [Part(number, first[number], end[number], records[number]) for number in sorted(records)]
 
-    def newest_ns(self) -> int:
-        """See `Source`. Not looked for where every leg has its end."""
-        if all(leg.ended for legs in self._contents.calls.values() for leg in legs.values()):
-            return 0
-        return max((_arrived_ns(stored) for stored in layout.stored_records(self._folder, AUDIO_FRAMES)), default=0)
-
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`."""
         for stored in layout.stored_records(self._folder, AUDIO_FRAMES, partition=part.number):
             if first <= stored.offset < part.end:
-                yield _taken(stored)
+                yield _taken(stored, self._partitions)
 
     def consents(self, part: Part) -> list[Consent]:
         """See `Source`."""
@@ -194,10 +181,6 @@ class FromFiles:
             parts.append(Part(number, 0, records, records))
         return parts
 
-    def newest_ns(self) -> int:
-        """Not known: every file has an end."""
-        return 0
-
     def records(self, part: Part, first: int) -> Iterator[Taken]:
         """See `Source`. The legs of a file beside one another; the files as if they arrived one after the other now."""
         offset, began_ns = 0, clock.wall_ns()
@@ -234,18 +217,14 @@ def _when(frame: AudioFrame) -> tuple[int, str]:
     return frame.start, frame.stream.leg
 
 
-def _taken(stored: Stored) -> Taken:
+def _taken(stored: Stored, partitions: int) -> Taken:
     call = call_of(AUDIO_FRAMES, stored.key) or ""
     try:
-        return Taken(stored.offset, call, decode_keyed(AUDIO_FRAMES.name, stored.key, stored.value))
+        record = decode_record(AUDIO_FRAMES.name, stored.partition, stored.key, stored.value, partitions)
+        return Taken(stored.offset, call, record)
     except wire.Undecodable as error:
         telemetry.record_undecodable(AUDIO_FRAMES.name, stored.partition, stored.offset, str(error))
         return Taken(stored.offset, call, None)
-
-
-def _arrived_ns(stored: Stored) -> int:
-    envelope = _taken(stored).envelope
-    return 0 if envelope is None else envelope.ledger.arrived_ns
 
 
 def _consents(events: Iterator[Stored]) -> list[Consent]:

@@ -24,14 +24,15 @@ from callscope.config import Settings, load
 from callscope.errors import BadReplay, CallscopeError
 from callscope.replay.destinations import destination_of
 from callscope.replay.digest import RESULTS, Digests
-from callscope.replay.joining import joined
+from callscope.replay.joining import Joining
+from callscope.replay.pacing import Pacing
 from callscope.replay.partition import Partition, is_wanted
 from callscope.replay.plan import Plan, RunFolder
 from callscope.replay.sources import Source, Taken, source_of
 from callscope.streams import StreamId
 from processors import wire
 from processors.app import build_pipeline
-from processors.records import RATE_HZ, AudioFrame, Consent, Envelope
+from processors.records import RATE_HZ, AudioFrame, Consent, Envelope, InsightsEnd
 
 CHUNK: Final = 256
 """Records that are taken from a partition at once, where nothing is paced."""
@@ -95,6 +96,8 @@ class Worker:
         self._source: Source = source_of(plan, settings)
         self._destination = destination_of(plan, settings)
         self._digests = Digests()
+        self._joining = Joining()
+        self._whose: dict[StreamId, Partition] = {}
         self._consents: list[Consent] = []
         # Which stream has ended is said by `Partition`, whatever else is at work in this process.
         self._pipeline = build_pipeline(settings, clock.wall_ns, self._fresh_consents, idle_stream_s=math.inf)
@@ -151,28 +154,17 @@ class Worker:
             yield batch
 
     def _paced(self, readers: dict[int, Iterator[Arrival]]) -> Iterator[list[Arrival]]:
-        """Records when they are due: each stream begins when it did, and goes on by its media time."""
-        origin: int | None = None
-        begun: dict[StreamId, float] = {}
+        """Records when they are due."""
+        pacing = Pacing(self._plan.speed)
         batch: list[Arrival] = []
         for arrival in heapq.merge(*readers.values(), key=_arrived_ns):
             envelope = arrival[1].envelope
             if envelope is not None and self._wants(arrival[1].call):
-                frame = envelope.record
-                assert isinstance(frame, AudioFrame)
-                arrived_ns = envelope.ledger.arrived_ns
-                origin = arrived_ns if origin is None else origin
-                if frame.stream not in begun:
-                    begun[frame.stream] = (arrived_ns - origin) / 1e9 - frame.start / RATE_HZ
-                due_s = (begun[frame.stream] + (frame.start + len(frame.pcm)) / RATE_HZ) / self._plan.speed
-                if frame.last:
-                    del begun[frame.stream]
-                if due_s > clock.monotonic() - self._began:
+                due_s = self._began + pacing.due_s(envelope)
+                if due_s > clock.monotonic():
                     yield batch
                     batch = []
-                while (left := due_s - (clock.monotonic() - self._began)) > 0 and not self._stop.wait(
-                    min(left, NEWS_S)
-                ):
+                while (left_s := due_s - clock.monotonic()) > 0 and not self._stop.wait(min(left_s, NEWS_S)):
                     self._news()
             batch.append(arrival)
             if len(batch) >= CHUNK or self._stop.is_set():
@@ -185,7 +177,6 @@ class Worker:
 
     def _work(self, batch: Sequence[Arrival]) -> None:
         frames: list[Envelope] = []
-        last: list[tuple[Partition, StreamId]] = []
         for partition, taken in batch:
             self._records += 1
             envelope = taken.envelope
@@ -194,33 +185,39 @@ class Worker:
                 continue
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
+            if idle := partition.heard(envelope.ledger.arrived_ns):
+                frames = self._analyse(frames)
+                self._end(idle)
             if not self._wants(frame.stream.call_id):
                 partition.skipped(taken.offset)
             elif partition.admit(taken.offset, envelope):
+                self._whose[frame.stream] = partition
                 frames.append(envelope)
                 self._samples += len(frame.pcm)
-                if frame.last:
-                    last.append((partition, frame.stream))
-            # A stream's end is worked on before anything that may follow under the same name.
-            if (idle := partition.idle(envelope.ledger.arrived_ns)) or last:
-                self._analyse(frames, last)
-                self._end(partition, idle)
-                frames, last = [], []
-        self._analyse(frames, last)
+                if frame.last:  # worked on before anything that may follow under the same name
+                    frames = self._analyse(frames)
+        self._analyse(frames)
 
-    def _analyse(self, frames: list[Envelope], last: Sequence[tuple[Partition, StreamId]]) -> None:
-        if frames:
-            self._put(self._pipeline(joined(frames)))
-        for partition, stream in last:
-            partition.ended(stream, self._digests.take(stream) or "")
+    def _analyse(self, frames: list[Envelope]) -> list[Envelope]:
+        """Work on audio; returns what is left of it, nothing."""
+        for stream in self._put(self._pipeline(self._joining(frames))):
+            if self._whose[stream].has_ended(stream):
+                self._done(stream)
+        return []
 
-    def _end(self, partition: Partition, streams: Sequence[StreamId]) -> None:
-        if streams:
-            self._put(self._pipeline.end(streams))
+    def _end(self, streams: Sequence[StreamId]) -> None:
+        self._put(self._pipeline.end(streams))
         for stream in streams:
-            partition.ended(stream, self._digests.take(stream) or "")
+            self._done(stream)
 
-    def _put(self, results: Sequence[Envelope]) -> None:
+    def _done(self, stream: StreamId, *, ended: bool = True) -> None:
+        """All results of a stream are out."""
+        self._joining.forget(stream)
+        self._whose.pop(stream).ended(stream, self._digests.take(stream) or "", ended=ended)
+
+    def _put(self, results: Sequence[Envelope]) -> list[StreamId]:
+        """Send results where they go; returns the streams whose end is among them."""
+        over = []
         for result in results:
             topic = wire.topic_of(result.record)
             if topic.name not in _RESULT_NAMES:
@@ -228,15 +225,17 @@ class Worker:
             value = wire.encode(result)
             self._destination.put(topic, result.record.stream, result.ledger.arrived_ns, value)
             self._digests.add(topic.name, value)
+            if isinstance(result.record, InsightsEnd):
+                over.append(result.record.stream)
+        return over
 
     def _close(self, partition: Partition) -> None:
-        """The partition has no more: what is open is over, if it was when the last audio of all came, or still runs."""
-        self._end(partition, partition.idle(self._plan.newest_ns))
+        """The partition has no more: streams that are open still run, as far as their audio says."""
         running = frozenset(partition.open)
         for step in (self._pipeline.detect, self._pipeline.extract, self._pipeline.infer):
             step.drop(running.__contains__)
         for stream in running:
-            partition.ended(stream, self._digests.take(stream) or "", ended=False)
+            self._done(stream, ended=False)
         partition.state.finished = True
 
     def _report(self, together: Sequence[Partition]) -> None:

@@ -29,9 +29,10 @@ from callscope.kafka import client_options, records_held
 from callscope.replay import live
 from callscope.replay.digest import RESULTS, combined
 from callscope.replay.plan import Plan, RunFolder
-from callscope.replay.run import Outcome, Progress, carry_out, draw_up
+from callscope.replay.run import Progress, carry_out, draw_up
 from callscope.supervisor import System
 from callscope.topics import TOPICS, VOICE_INSIGHTS
+from tests.callscope.exchange.calls import publish
 from tests.integration.records import read_when
 
 pytestmark = pytest.mark.integration
@@ -99,21 +100,17 @@ def begin(kafka: Settings, calls: list[str], wanted: str, tmp_path: Path) -> Cal
     return draw
 
 
-def test_at_full_speed_with_any_number_of_workers(
+def test_at_full_speed_with_more_workers(
     kafka: Settings, calls: list[str], wanted: str, begin: Callable[..., RunFolder]
 ) -> None:
-    for workers in (1, 2):
-        folder = begin()
-        outcome = carry_out(kafka, folder, workers)
-        assert outcome.digest == digest_of(kafka, calls, folder.run) == wanted
-        assert set(outcome.legs) == {f"{call}/{leg}" for call in calls for leg in LEGS}
-        assert all(leg.ended and leg.whole for leg in outcome.legs.values())
-        assert outcome.seconds == outcome.progress.seconds == pytest.approx(2 * sum(LENGTHS_S))
-
-
-def test_chained(chained: System, kafka: Settings, demo_call: Recording, calls: list[str], wanted: str) -> None:
-    other = kafka.model_copy(update={"kafka": chained.addresses.kafka})
-    assert asyncio.run(analysed(chained, other, demo_call, calls)) == wanted
+    """With one: see the command, below."""
+    folder = begin(calls=[*calls, "nobody"])
+    outcome = carry_out(kafka, folder, 3)
+    assert outcome.digest == digest_of(kafka, calls, folder.run) == wanted
+    assert set(outcome.legs) == {f"{call}/{leg}" for call in calls for leg in LEGS}
+    assert all(leg.ended and leg.whole for leg in outcome.legs.values())
+    assert outcome.seconds == outcome.progress.seconds == pytest.approx(2 * sum(LENGTHS_S))
+    assert outcome.missing == ["nobody"]
 
 
 def test_as_it_was(kafka: Settings, calls: list[str], wanted: str, begin: Callable[..., RunFolder]) -> None:
@@ -160,31 +157,51 @@ def test_killed_and_resumed(kafka: Settings, calls: list[str], wanted: str, begi
     assert carry_out(kafka, folder, 1).digest == digest_of(kafka, calls, folder.run) == wanted
 
 
+def test_a_time_and_a_tenant(kafka: Settings, tmp_path: Path) -> None:
+    """Calls are chosen before any is replayed; each of them whole."""
+    ours, theirs = f"acme~{uuid.uuid4().hex[:8]}", f"other~{uuid.uuid4().hex[:8]}"
+    moments = [clock.calendar_ns() // 1_000_000]
+    for call_id in (ours, theirs):
+        publish(kafka, call_id, seconds=1.0)
+        time.sleep(0.05)
+        moments.append(clock.calendar_ns() // 1_000_000)
+        time.sleep(0.05)
+
+    def chosen(since_ms: int, until_ms: int | None, **more: Any) -> list[str] | None:
+        folder = RunFolder(tmp_path, uuid.uuid4().hex[:8])
+        return draw_up(kafka, replace(Plan(folder.run, "kafka", "none"), **more), folder, since_ms, until_ms).calls
+
+    assert chosen(moments[0], None) == [ours, theirs]
+    assert chosen(moments[0], moments[1]) == [ours]
+    assert chosen(moments[1], moments[2]) == [theirs]
+    assert chosen(moments[0], None, tenant="acme") == chosen(moments[0], None, calls=[ours]) == [ours]
+    with pytest.raises(BadReplay, match=r"There is no audio to replay of that time\."):
+        chosen(moments[0], None, tenant="nobody")
+
+
 def test_an_export_and_files(
     kafka: Settings, demo_call: Recording, calls: list[str], wanted: str, tmp_path: Path
 ) -> None:
     exported, results = tmp_path / "export", tmp_path / "results"
     export(kafka, Choice(tuple(calls), audio="none", results=("records",)), exported, lambda done, of: None)
     assert combined(live.of_folder(exported, lambda call: True)) == wanted
-    assert replayed(kafka, tmp_path / "1", source="export", paths=[str(exported)]).digest == wanted
+    chosen = [argument for call in (*calls, "nobody") for argument in ("--call", call)]
+    told = run("replay", str(exported), *chosen, "--to", "none", "--state", str(tmp_path / "1"), "--workers", "1")
+    assert told.exit_code == 1 and "there is no audio (any more) of nobody" in told.output
+    assert f"digest {wanted}\n" in told.output, "those that are there are replayed all the same"
 
     audio = tmp_path / "audio"
     audio.mkdir()
     for call_id, seconds in zip(calls, LENGTHS_S, strict=True):
         soundfile.write(audio / f"{call_id}.wav", demo_call.pcm[: round(seconds * 16_000)], 16_000)
-    outcome = replayed(
-        kafka, tmp_path / "2", source="files", paths=[str(audio)], legs=list(LEGS), to="folder", folder=str(results)
-    )
+    folder = RunFolder(tmp_path / "2", "run")
+    plan = Plan("run", "files", "folder", paths=[str(audio)], legs=list(LEGS), folder=str(results))
+    draw_up(kafka, plan, folder)
+    outcome = carry_out(kafka, folder, 1)
     short = [name for name in outcome.legs if name.startswith((calls[0], calls[2]))]  # where nothing was refused
     those = live.of_topics(kafka, lambda call: call in (calls[0], calls[2]), lambda done, of: None)
     assert {name: outcome.legs[name].digest for name in short} == those
     assert combined(live.of_folder(results, lambda call: True)) == outcome.digest != wanted
-
-
-def replayed(settings: Settings, state: Path, **plan: Any) -> Outcome:
-    folder = RunFolder(state, "run")
-    draw_up(settings, replace(Plan(run="run", source="kafka", to="none"), **plan), folder)
-    return carry_out(settings, folder, 1)
 
 
 def state_of_the_cluster(settings: Settings, groups: list[str]) -> Any:
@@ -224,8 +241,6 @@ def test_by_the_command_and_nothing_live_is_disturbed(
     assert f"digest {wanted}  6 streams" in run("digest", *chosen).output
     told = run("digest", "--run", "by-hand", "--as", "by-hand", *state)
     assert told.exit_code == 0 and "the same as run by-hand" in told.output, told.output
-    told = run("replay", "--call", calls[0], "--call", "nobody", "--to", "none", "--workers", "1", *state)
-    assert told.exit_code == 1 and "no audio (any more) of nobody" in told.output and "digest" in told.output
     told = run("replay", *chosen, *state, "--until", "2026-01-01")
     assert told.exit_code == 1 and "There is no audio to replay of that time." in told.stderr
     assert run("replay", *chosen, *state, "--run", "by-hand").exit_code == 1
@@ -233,6 +248,11 @@ def test_by_the_command_and_nothing_live_is_disturbed(
     assert settled(kafka, groups) == before
     topics = AdminClient(client_options(kafka)).list_topics().topics
     assert {f"replay.by-hand.{topic.name}" for topic in RESULTS} <= set(topics)
+
+
+def test_chained(chained: System, kafka: Settings, demo_call: Recording, calls: list[str], wanted: str) -> None:
+    other = kafka.model_copy(update={"kafka": chained.addresses.kafka})
+    assert asyncio.run(analysed(chained, other, demo_call, calls)) == wanted
 
 
 def settled(settings: Settings, groups: list[str]) -> Any:

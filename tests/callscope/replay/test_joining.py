@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callscope.config import load
 from callscope.replay.digest import RESULTS, Digests
-from callscope.replay.joining import joined
+from callscope.replay.joining import Joining
 from callscope.streams import StreamId
 from processors import wire
 from processors.app import build_pipeline
@@ -17,33 +18,54 @@ NAMES = {topic.name for topic in RESULTS}
 CUSTOMER, AGENT = StreamId("c", "customer"), StreamId("c", "agent")
 
 
-def frame(stream: StreamId, at: int, samples: int = 320, *, last: bool = False) -> Envelope:
+def frame(stream: StreamId, seq: int, at: int, samples: int = 320, gap: int = 0, *, last: bool = False) -> Envelope:
     pcm = np.arange(at, at + samples).astype(np.int16)
-    return Envelope(AudioFrame(stream, at // 320, at, pcm, last=last), Ledger(at + samples))
+    return Envelope(AudioFrame(stream, seq, at, pcm, gap, last), Ledger(at + samples))
 
 
-def said(envelopes: list[Envelope]) -> list[tuple[str, int, int, bool, int]]:
+def said(envelopes: list[Envelope]) -> list[tuple[str, int, int, int, bool]]:
+    """Of each: leg, start, length, number, and whether it is the last."""
     told = []
     for envelope in envelopes:
         record = envelope.record
         assert isinstance(record, AudioFrame)
         assert np.array_equal(record.pcm, np.arange(record.start, record.start + len(record.pcm)).astype(np.int16))
-        told.append((record.stream.leg, record.start, len(record.pcm), record.last, envelope.ledger.arrived_ns))
+        told.append((record.stream.leg, record.start, len(record.pcm), record.seq, record.last))
+        assert envelope.ledger.arrived_ns == record.start + len(record.pcm)
     return told
 
 
 def test_what_goes_on_where_it_ended_is_one() -> None:
-    given_ = [frame(CUSTOMER, 0), frame(AGENT, 0), frame(CUSTOMER, 320, 640), frame(AGENT, 320), frame(AGENT, 640)]
-    assert said(joined(given_)) == [("customer", 0, 960, False, 960), ("agent", 0, 960, False, 960)]
+    """But the first of a stream, which says that it is one."""
+    joining = Joining()
+    first = [frame(CUSTOMER, 0, 0), frame(AGENT, 0, 0), frame(CUSTOMER, 1, 320, 640), frame(CUSTOMER, 2, 960)]
+    assert said(joining(first)) == [
+        ("customer", 0, 320, 0, False),
+        ("agent", 0, 320, 0, False),
+        ("customer", 320, 960, 2, False),
+    ]
+    second = [frame(CUSTOMER, 3, 1_280), frame(AGENT, 1, 320), frame(CUSTOMER, 4, 1_600, 0, last=True)]
+    assert said(joining(second)) == [("customer", 1_280, 320, 4, True), ("agent", 320, 320, 1, False)]
 
 
-def test_holes_repetitions_and_ends_part_records() -> None:
-    hole = [frame(CUSTOMER, 0), frame(CUSTOMER, 640), frame(CUSTOMER, 960)]
-    assert said(joined(hole)) == [("customer", 0, 320, False, 320), ("customer", 640, 640, False, 1280)]
-    twice = [frame(CUSTOMER, 0), frame(CUSTOMER, 320), frame(CUSTOMER, 0), frame(CUSTOMER, 320)]
-    assert said(joined(twice)) == [("customer", 0, 640, False, 640)] * 2
-    ended = [frame(CUSTOMER, 0), frame(CUSTOMER, 320, 0, last=True), frame(CUSTOMER, 320)]
-    assert said(joined(ended)) == [("customer", 0, 320, True, 320), ("customer", 320, 320, False, 640)]
+def test_a_hole_parts_records() -> None:
+    came = [(0, 0, 0), (1, 320, 0), (2, 960, 320), (3, 1_280, 0), (4, 1_600, 0)]
+    assert said(Joining()([frame(CUSTOMER, seq, at, gap=gap) for seq, at, gap in came])) == [
+        ("customer", 0, 320, 0, False),
+        ("customer", 320, 320, 1, False),
+        ("customer", 960, 320, 2, False),
+        ("customer", 1_280, 640, 4, False),
+    ]
+
+
+@pytest.mark.parametrize(("seq", "at"), [(2, 640), (1, 320), (4, 1_280), (3, 640), (7, 960)])
+def test_who_got_out_of_turn_is_left_alone_until_its_end(seq: int, at: int) -> None:
+    joining = Joining()
+    assert len(joining([frame(CUSTOMER, 0, 0), frame(CUSTOMER, 1, 320), frame(CUSTOMER, 2, 640)])) == 2
+    came = [frame(CUSTOMER, seq, at), frame(CUSTOMER, 3, 960), frame(CUSTOMER, 4, 1_280), frame(CUSTOMER, 5, 1_600)]
+    assert joining(came) == came
+    joining.forget(CUSTOMER)
+    assert len(joining(came[1:])) == 2
 
 
 AUDIO = join(hush(0.2), voice(1.0), hush(0.8), voice(0.4), hush(0.1))
@@ -91,4 +113,5 @@ def test_results_are_the_same(edits: list[Edit], batch: int) -> None:
     frames = edited(edits)
     wanted = digests([[frame] for frame in frames])
     assert wanted.keys() == {"c/customer", "c/agent"}
+    joined = Joining()
     assert digests([joined(frames[at : at + batch]) for at in range(0, len(frames), batch)]) == wanted

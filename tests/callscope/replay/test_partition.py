@@ -12,8 +12,8 @@ A, B = StreamId("a", "customer"), StreamId("b", "customer")
 SECOND = 1_000_000_000
 
 
-def frame(stream: StreamId, seq: int, arrived_s: float = 0.0, gap: int = 0) -> Envelope:
-    record = AudioFrame(stream, seq, seq * 320, np.zeros(320, np.int16), gap_before=gap)
+def frame(stream: StreamId, seq: int, arrived_s: float = 0.0, gap: int = 0, *, last: bool = False) -> Envelope:
+    record = AudioFrame(stream, seq, seq * 320, np.zeros(320, np.int16), gap_before=gap, last=last)
     return Envelope(record, Ledger(int(arrived_s * SECOND)))
 
 
@@ -41,19 +41,57 @@ def test_a_second_attempt_passes_over_what_is_done(partition: Partition) -> None
     assert second.state.next == 10
     assert second.admit(10, frame(B, 0)) and not second.admit(11, frame(A, 0))
     assert second.admit(12, frame(A, 0)), "what comes behind its end was not done"
-    second.ended(A, "of another")
-    leg = second.state.legs["a/customer"]
-    assert (leg.again, leg.records, leg.samples, leg.digest) == (True, 2, 640, "of another")
+
+
+def test_a_name_that_is_used_again_and_a_record_that_comes_again(partition: Partition) -> None:
+    def leg() -> tuple[bool, int, str, bool]:
+        known = partition.state.legs["a/customer"]
+        return known.again, known.records, known.digest, known.ended
+
+    partition.admit(10, frame(A, 0, arrived_s=1.0))
+    partition.ended(A, "of one")
+    assert not partition.admit(11, frame(A, 0, arrived_s=1.0)), "it arrived no later than the stream's end"
+    assert partition.admit(12, frame(A, 0, arrived_s=2.0))
+    partition.ended(A, "", ended=False)
+    assert leg() == (False, 2, "of one", True), "nothing came of it"
+    assert partition.admit(13, frame(A, 0, arrived_s=3.0))
+    partition.ended(A, "of another", ended=False)
+    assert leg() == (True, 3, "of another", False)
+
+
+def test_a_stream_has_ended_when_its_last_record_came(partition: Partition) -> None:
+    assert not partition.has_ended(A)
+    partition.admit(10, frame(A, 0))
+    assert not partition.has_ended(A)
+    partition.admit(11, frame(A, 1, last=True))
+    partition.admit(12, frame(A, 2))
+    assert partition.has_ended(A)
+    partition.ended(A, "")
+    assert not partition.has_ended(A)
 
 
 def test_a_stream_is_idle_by_when_audio_arrived(partition: Partition) -> None:
-    partition.admit(10, frame(A, 0, arrived_s=0.0))
-    partition.admit(11, frame(B, 0, arrived_s=3.0))
-    assert partition.idle(5 * SECOND) == []
-    assert partition.idle(5 * SECOND + 1) == [A]
-    partition.admit(12, frame(A, 1, arrived_s=4.0))
-    assert partition.idle(8 * SECOND + 1) == [B]
-    assert partition.idle(10 * SECOND) == [B, A]
+    def hear(offset: int, envelope: Envelope) -> list[StreamId]:
+        idle = partition.heard(envelope.ledger.arrived_ns)
+        for stream in idle:
+            partition.ended(stream, "")
+        partition.admit(offset, envelope)
+        return idle
+
+    assert hear(10, frame(A, 0, arrived_s=1.0)) == []
+    assert hear(11, frame(B, 0, arrived_s=4.0)) == []
+    assert hear(12, frame(B, 1, arrived_s=6.0)) == []
+    assert hear(13, frame(B, 2, arrived_s=6.01)) == [A]
+    assert hear(14, frame(A, 1, arrived_s=11.02)) == [B]
+    assert hear(15, frame(A, 2, arrived_s=16.03)) == [A], "before it goes on"
+
+
+def test_a_stamp_far_ahead_counts_for_little(partition: Partition) -> None:
+    partition = Partition(partition.part, partition.state, 60.0)
+    partition.heard(SECOND)
+    partition.admit(10, frame(A, 0, arrived_s=1.0))
+    for arrived_s in (3_600.0, 7_200.0, 2.0, 7_201.0):
+        assert partition.heard(int(arrived_s * SECOND)) == []
 
 
 def test_what_is_not_wanted_moves_on_and_unreadable_counts_once(partition: Partition) -> None:

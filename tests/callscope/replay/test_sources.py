@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ import soundfile
 
 from callscope.errors import BadEvaluation, BadExport, BadReplay
 from callscope.exchange import folder as layout
+from callscope.exchange.retained import Stored
+from callscope.exchange.tables import RECORDS, TableWriter, record_row
 from callscope.replay.sources import FromExport, FromFiles, is_export
-from callscope.topics import partition_of
-from processors.records import AudioFrame
+from callscope.streams import StreamId
+from callscope.topics import AUDIO_FRAMES, partition_of
+from processors import wire
+from processors.records import AudioFrame, Envelope
 
 LEGS = ["customer", "agent"]
 
@@ -67,3 +72,25 @@ def test_an_export_stands_alone(tmp_path: Path) -> None:
     with pytest.raises(BadExport, match="replay it by itself"):
         is_export([exported, file])
     assert FromExport(exported).parts() == []
+
+
+def test_what_live_workers_would_not_take_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / layout.RECORDS).mkdir()
+    layout.write(tmp_path, layout.Contents(partitions=2), {})
+    here = partition_of("c", 2)
+    value = wire.encode(Envelope(AudioFrame(StreamId("c", "customer"), 0, 0, np.zeros(320, np.int16))))
+    records = [
+        (here, b"c/customer", value),
+        (here, b"c/agent", value),
+        (here, b"c/customer", b"no record"),
+        (1 - here, b"c/customer", value),
+    ]
+    with closing(TableWriter(layout.records_file(tmp_path, AUDIO_FRAMES.name), RECORDS)) as table:
+        for offset, (partition, key, content) in sorted(enumerate(records), key=lambda record: record[1][0]):
+            stored = Stored(AUDIO_FRAMES.name, partition, offset, 0, key, content)
+            table.add(record_row(stored, "c"), len(content))
+    source = FromExport(tmp_path)
+    parts = source.parts()
+    assert [(part.number, part.records) for part in parts] == [(here, 3), (1 - here, 1)][:: 1 if here == 0 else -1]
+    taken = {record.offset: record.envelope for part in parts for record in source.records(part, 0)}
+    assert taken[0] is not None and [taken[1], taken[2], taken[3]] == [None, None, None]
