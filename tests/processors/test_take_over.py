@@ -29,7 +29,7 @@ CONFIG = load(
     }
 )
 STREAMS = {StreamId("call-1", "customer"): 0, StreamId("call-1", "agent"): 1, StreamId("call-2", "customer"): 2}
-UTTERANCES = 7
+UTTERANCES = 6
 LATER = 60 * 10**9
 """When a second stream of one of the ids begins."""
 
@@ -121,7 +121,7 @@ lives = st.lists(st.lists(shares, min_size=2, max_size=4), min_size=1, max_size=
 
 
 @pytest.mark.parametrize("stage", [None, "detect", "extract", "infer"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(lives=lives)
 def test_whenever_workers_die_the_results_are_the_same(stage: str | None, lives: list[list[float]]) -> None:
     topic = TOPICS[stage]()
@@ -175,7 +175,7 @@ def test_without_its_audio_a_stream_is_begun_anew() -> None:
     assert any(wire.topic_of(e.record) == VOICE_FEATURES for e in found)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(lives=lives, swaps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), max_size=30))
 def test_records_out_of_order_and_twice_do_not_matter(lives: list[list[float]], swaps: list[tuple[int, int]]) -> None:
     """Whatever waits for its turn when a worker dies waits again in the next one."""
