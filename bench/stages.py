@@ -14,7 +14,7 @@ import importlib
 from rich.console import Console
 from rich.table import Table
 
-SECTIONS = ("detect", "extract", "infer")
+SECTIONS = ("detect", "extract", "infer", "marks")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 LEGS = ("customer", "agent")
 CALLS = [f"call-{n}" for n in range(4)]
-SECONDS = 20.0
+SECONDS = 16.0
 SPEED = 2.0
 
 
@@ -98,9 +98,9 @@ async def test_killed_added_and_removed_workers_leave_no_trace(demo_call: Record
     with unhurried(settings, chained=False, workers=2) as system, tended(system):
         settings = settings.model_copy(update={"kafka": system.addresses.kafka})
         speaking = asyncio.create_task(spoken(system, demo_call))
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(1.5)
         kill(system, "worker 1")
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2.0)
         # One more, without a name in the group, which is then killed and not started again.
         third = lifetime.spawn(
             [sys.executable, "-m", "processors"],
@@ -109,7 +109,7 @@ async def test_killed_added_and_removed_workers_leave_no_trace(demo_call: Record
             ),
         )
         try:
-            await asyncio.sleep(3.5)
+            await asyncio.sleep(3.0)
             kill(system, "worker 2")
             third.kill()
             assert not speaking.done()
@@ -126,7 +126,7 @@ async def test_every_stage_of_the_other_wiring_may_die(demo_call: Recording) -> 
         settings = settings.model_copy(update={"kafka": system.addresses.kafka})
         speaking = asyncio.create_task(spoken(system, demo_call))
         for name in ("detect 1", "extract 1", "infer 1"):
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(2.0)
             kill(system, name)
         assert not speaking.done()
         await speaking

@@ -61,10 +61,12 @@ def test_a_stream_that_goes_on_after_too_long_a_silence_is_a_new_one() -> None:
     """Whether others came in between or not: results shall not depend on that."""
     pipeline = build_pipeline(load(), idle_stream_s=IDLE_S)
     stream = StreamId("c", "customer")
-    pipeline(frames(stream, 1.0, last=False))
-    results = [e.record for e in pipeline(frames(stream, 1.0, last=False, arrived_ns=LATER_NS))]
+    before = frames(stream, 3.0, last=False)[:50]
+    behind = frames(stream, 3.0, last=False, arrived_ns=LATER_NS)[50:]
+    pipeline(before)
+    results = [e.record for e in pipeline(behind)]
     ends = [r for r in results if isinstance(r, FeatureWindow) and r.kind is WindowKind.STREAM_END]
-    assert len(ends) == 1
+    assert [end.start for end in ends] == [50 * 320]
     assert len(pipeline.detect) == 1
 
 
