@@ -45,6 +45,7 @@ def main(
 ) -> None:
     """Strike faults while calls run; exit with 1 if what was found is not what is found without them."""
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 120)
     telemetry.configure_logging("warning")
     chosen = []
     for fault in (FAULTS[name] for name in faults):
@@ -64,7 +65,7 @@ def main(
             console.print(f"  {text}")
 
     try:
-        asyncio.run(run(plan, chosen, legs, seconds, seed, stop_s, console.print, ended))
+        asyncio.run(run(plan, chosen, legs, seconds, seed, rng, stop_s, console.print, ended))
     except* CallscopeError as errors:
         console.print(f"The run broke off: {errors.exceptions[0]}")
         sys.exit(2)

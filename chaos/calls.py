@@ -17,7 +17,8 @@ from callscope.client.sender import Sender, SendRefused
 from callscope.clock import monotonic
 
 LEGS: Final = ("customer", "agent")
-CHUNK_S: Final = 0.02
+RATE_HZ: Final = 16_000
+CHUNK: Final = RATE_HZ // 50
 STAGGER_S: Final = 0.3
 """Between the beginnings of two lines' calls."""
 KEPT_S: Final = 180.0
@@ -55,15 +56,11 @@ def lines(number: int, seconds: float, seed: int) -> list[Line]:
         seconds: how long each.
         seed: the same one gives the same conversations.
     """
+    seeds = np.random.default_rng(seed).integers(1 << 31, size=number)
     with as_file(files("callscope.demo") / "call.ogg") as path:
         ((spoken, rate_hz),) = voices([str(path)])
-    return [
-        Line(
-            f"line{n:02d}",
-            converse(spoken, rate_hz, seconds, seed=int(np.random.default_rng([seed, n]).integers(1 << 31))),
-        )
-        for n in range(number)
-    ]
+    assert rate_hz == RATE_HZ, "the gateway's own: nothing is resampled on the way"
+    return [Line(f"line{n:02d}", converse(spoken, rate_hz, seconds, seed=int(own))) for n, own in enumerate(seeds)]
 
 
 class Call:
@@ -71,13 +68,14 @@ class Call:
 
     Attributes:
         call_id: its id.
+        pcm: what is said, 16 kHz, shape (samples, 2).
         spoken_s: how much has been said so far, seconds of media time.
         reconnects: how often its client had to connect anew.
         dropped: samples that the client gave up: none, or the run is void.
     """
 
     def __init__(self, line: Line, call_id: str) -> None:
-        self._conversation = line.conversation
+        self.pcm = line.conversation.pcm
         self.call_id = call_id
         self.spoken_s = 0.0
         self.reconnects = 0
@@ -86,7 +84,7 @@ class Call:
     @property
     def left_s(self) -> float:
         """How much is not said yet, seconds."""
-        return len(self._conversation.pcm) / self._conversation.rate_hz - self.spoken_s
+        return len(self.pcm) / RATE_HZ - self.spoken_s
 
     @property
     def running(self) -> bool:
@@ -104,16 +102,13 @@ class Call:
             SendRefused: the gateway ended the call for good.
         """
         await asyncio.sleep(after_s)
-        pcm, rate_hz = self._conversation.pcm, self._conversation.rate_hz
-        chunk = round(rate_hz * CHUNK_S)
         async with AsyncExitStack() as stack:
             sender = await self._dial(stack, gateway)
             began = monotonic()
-            for at in range(0, len(pcm), chunk):
-                due = began + (at + chunk) / rate_hz
-                await asyncio.sleep(max(0.0, due - monotonic()))
-                await sender.send(pcm[at : at + chunk].tobytes())
-                self.spoken_s = min(at + chunk, len(pcm)) / rate_hz
+            for end in range(CHUNK, len(self.pcm) + 1, CHUNK):
+                await asyncio.sleep(max(0.0, began + end / RATE_HZ - monotonic()))
+                await sender.send(self.pcm[end - CHUNK : end].tobytes())
+                self.spoken_s = end / RATE_HZ
             await sender.end()
             self.reconnects += sender.progress.reconnects
             self.dropped = sender.progress.dropped
@@ -125,7 +120,7 @@ class Call:
                 gateway,
                 self.call_id,
                 LEGS,
-                rate_hz=self._conversation.rate_hz,
+                rate_hz=RATE_HZ,
                 buffer_s=KEPT_S,
                 when_full="wait",
                 backoff=Backoff(longest_s=2.0),

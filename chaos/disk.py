@@ -1,4 +1,4 @@
-"""A disk of the run's own, which can be filled and made to stand still: a file system in a file, mounted by a loop device."""
+"""A disk of the run's own that can be filled and made to stand still: a file system in a file, on a loop device."""
 
 from __future__ import annotations
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Final
 
-from chaos import disk, rogue, wall_clock
+from chaos import disk, wall_clock
+from chaos.calls import Call
 from chaos.machine import Machine
+from chaos.rogue import Rogue
 
 AWAY_S: Final = 5.0
 """How long the broker stays away at a restart."""
 HOUR_S: Final = 3_600
+NONSENSE: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +27,13 @@ class Hand:
     Attributes:
         machine: whom.
         rng: decides what is left to chance.
-        running: names of the streams that run now.
+        calls: those of the round.
         stop_s: how long a process is stopped.
     """
 
     machine: Machine
     rng: random.Random
-    running: list[str]
+    calls: Sequence[Call]
     stop_s: float
 
 
@@ -142,15 +145,18 @@ def _clock(seconds: int) -> Strike:
     return strike
 
 
-def _again(*, in_order: bool) -> Strike:
-    async def strike(hand: Hand) -> None:
-        await asyncio.to_thread(rogue.write_again, hand.machine.settings, hand.rng, in_order=in_order)
+async def _written_again(hand: Hand) -> None:
+    await asyncio.to_thread(Rogue(hand.machine.settings, hand.rng).write_again, in_order=True)
 
-    return strike
+
+async def _out_of_order(hand: Hand) -> None:
+    rogue = Rogue(hand.machine.settings, hand.rng)
+    await asyncio.to_thread(rogue.write_again, in_order=False)
+    await asyncio.to_thread(rogue.write_early, hand.calls)
 
 
 async def _nonsense(hand: Hand) -> None:
-    await asyncio.to_thread(rogue.write_nonsense, hand.machine.settings, hand.rng, hand.running)
+    await asyncio.to_thread(Rogue(hand.machine.settings, hand.rng).write_nonsense, NONSENSE)
 
 
 _ALL: Final = (
@@ -168,9 +174,9 @@ _ALL: Final = (
     Fault("slow-disk", "Kafka's disk stalls again and again", _slow_disk, needs_disk=True),
     Fault("clock-ahead", "the wall clock jumps an hour ahead, and back", _clock(HOUR_S), needs_clock=True),
     Fault("clock-back", "the wall clock jumps an hour back, and ahead", _clock(-HOUR_S), needs_clock=True),
-    Fault("duplicates", "records written again, up to three times", _again(in_order=True)),
-    Fault("reordered", "records written again in any order", _again(in_order=False)),
-    Fault("corrupt", "400 records of nonsense", _nonsense),
+    Fault("duplicates", "records written again, up to three times", _written_again),
+    Fault("reordered", "records in any order, some before their turn", _out_of_order),
+    Fault("corrupt", f"{NONSENSE} records of nonsense", _nonsense),
 )
 FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in _ALL}
 """By name."""

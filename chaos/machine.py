@@ -16,6 +16,7 @@ from typing import Final
 from callscope import lifetime, supervisor
 from callscope.broker import EmbeddedBroker
 from callscope.broker.ports import free_ports
+from callscope.clock import monotonic
 from callscope.config import Settings, child_environment, load
 from callscope.supervisor import Addresses, Say, System
 from chaos.disk import Disk
@@ -24,12 +25,16 @@ from chaos.wall_clock import WallClock
 WORKERS: Final = 2
 PARTITIONS: Final = 8
 DISK_MB: Final = 6_000
+_LOOK_S: Final = 0.2
+_HELD_UP_S: Final = 2.0
 
 _ENVIRONMENT: Final = {
     # A run compares results. What is left out under load is left out in the open, and is no part of them.
     "CALLSCOPE_PROCESSORS__OVERLOAD__SHED": "false",
     "CALLSCOPE_INGEST__ADMISSION__ENABLED": "false",
-    "CALLSCOPE_INGEST__RESUME_S": "90",
+    # Nor are callers turned away who were held up.
+    "CALLSCOPE_INGEST__RESUME_S": "120",
+    "CALLSCOPE_INGEST__IDLE_TIMEOUT_S": "120",
     "CALLSCOPE_TOPICS__PARTITIONS": str(PARTITIONS),
     "CALLSCOPE_LOG_LEVEL": "warning",
 }
@@ -59,15 +64,23 @@ class Machine:
         """Where it can be reached."""
         return self._system.addresses
 
-    async def keep(self) -> None:
+    async def keep(self, say: Say) -> None:
         """Watch over its processes, as `callscope up` does; never returns.
+
+        Args:
+            say: told when this process was held up: whatever else it measured then was held up too.
 
         Raises:
             ChildDied: one is down for good.
         """
+        looked = monotonic()
         while True:
             self._system.check()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(_LOOK_S)
+            held_up_s = monotonic() - looked - _LOOK_S
+            if held_up_s > _HELD_UP_S:
+                say(f"This machine stood still for {held_up_s:.0f} s: times measured meanwhile mean nothing.")
+            looked = monotonic()
 
     def names(self) -> list[str]:
         """Its processes: "gateway", "worker 1", "sink", "broker", ..."""

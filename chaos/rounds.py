@@ -119,8 +119,7 @@ class Rounds:
         failed += [f"{call.call_id}: {call.dropped} samples given up" for call in calls.values() if call.dropped]
         self.tell(f"round {number}: all is said, waiting for the last results")
         results = await asyncio.to_thread(self.written.await_calls, list(calls), ENDS_WITHIN_S)
-        while monotonic() - self.subscriber.heard_at < SETTLED_S:
-            await asyncio.sleep(_LOOK_S)
+        await self.subscriber.quiet(SETTLED_S)
         found = _found(results, {line.name: self.subscriber.take(line.call_id(number)) for line in self.lines})
         verdict = judge(self.done[0].found if self.done else found, found)
         records = sum(of.records for of in results.values())
@@ -135,8 +134,7 @@ class Rounds:
             await asyncio.sleep(max(0.0, began + at_s - monotonic()))
             started = monotonic()
             self.tell(f"{fault.name}: {fault.says}")
-            running = [f"{call.call_id}/{leg}" for call in calls if call.running for leg in LEGS]
-            await fault.strike(Hand(self.machine, self.rng, running, self.stop_s))
+            await fault.strike(Hand(self.machine, self.rng, calls, self.stop_s))
             over = monotonic()
             fresh_s = await self._until_fresh([call for call in calls if call.left_s > _ALMOST_OVER_S])
             struck.append(Struck(fault, started - began, over - started, fresh_s))

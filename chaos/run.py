@@ -42,6 +42,7 @@ async def run(
     legs: int,
     seconds: float,
     seed: int,
+    rng: random.Random,
     stop_s: float,
     tell: Callable[[str], None],
     ended: Callable[[Round], None],
@@ -53,7 +54,8 @@ async def run(
         faults: all that may be struck.
         legs: how many speak at once, an even number.
         seconds: how long each call.
-        seed: decides what is said, and what is left to chance.
+        seed: decides what is said.
+        rng: decides what is left to chance.
         stop_s: how long a process is stopped.
         tell: told what happens.
         ended: told of every round that is over.
@@ -67,11 +69,11 @@ async def run(
     async with running(tell, own_disk=own_disk, own_clock=own_clock) as machine:
         subscriber = Subscriber()
         with closing(Written(machine.settings)) as written:
-            rounds = Rounds(machine, said, subscriber, written, random.Random(seed), stop_s, tell)
+            rounds = Rounds(machine, said, subscriber, written, rng, stop_s, tell)
             async with asyncio.TaskGroup() as group:
                 watching = [
                     group.create_task(subscriber.follow(machine.addresses.results)),
-                    group.create_task(machine.keep()),
+                    group.create_task(machine.keep(tell)),
                 ]
                 await asyncio.sleep(0.5)
                 for planned in plan:

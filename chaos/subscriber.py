@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,13 +20,12 @@ class Subscriber:
 
     Attributes:
         heard_s: call id → leg → media time up to which levels were told, seconds.
-        heard_at: when the last result came, on the monotonic clock.
     """
 
     def __init__(self) -> None:
         self._finals: dict[str, Counter[str]] = defaultdict(Counter)
         self.heard_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        self.heard_at = 0.0
+        self._heard_at = 0.0
 
     async def follow(self, sink: str) -> None:
         """Receive, over as many connections as it takes, until cancelled.
@@ -37,6 +37,11 @@ class Subscriber:
             async for message in messages:
                 self._take(message)
 
+    async def quiet(self, seconds: float) -> None:
+        """Return when no result has come for so long."""
+        while (left := self._heard_at + seconds - monotonic()) > 0:  # noqa: ASYNC110  # awaits that nothing happens
+            await asyncio.sleep(left)
+
     def take(self, call_id: str) -> Counter[str]:
         """The final results of a call that is over, by their ids without the call's, and how often each came."""
         self.heard_s.pop(call_id, None)
@@ -45,7 +50,7 @@ class Subscriber:
     def _take(self, message: Mapping[str, Any]) -> None:
         if message["type"] not in FINDINGS:
             return
-        self.heard_at = monotonic()
+        self._heard_at = monotonic()
         call_id = message["call_id"]
         if message["is_final"]:
             self._finals[call_id][message["id"]] += 1

@@ -1,4 +1,4 @@
-"""The wall clock of the gateway, the workers and the sink, set ahead or back as by an administrator or a bad time server.
+"""The wall clock of the gateway, the workers and the sink, set ahead or back as a bad time server does.
 
 libfaketime (Debian: `apt-get install libfaketime`) stands between these programs and the clock; time that only runs
 forward (CLOCK_MONOTONIC) it leaves alone, as a jump of the wall clock does. The broker and the callers keep the time.
