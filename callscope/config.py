@@ -257,6 +257,18 @@ class Admission(_Section):
         return self
 
 
+class Spool(_Section):
+    """Where the gateway keeps what it accepted while Kafka is away; docs/operations.md."""
+
+    max_bytes: int = Field(
+        1 << 30, ge=0, description="1 GiB is five minutes of 100 legs; 0: no spool, streams are closed instead"
+    )
+    data_dir: Path = Path(platformdirs.user_data_dir("callscope", appauthor=False)) / "spool"
+    after_s: float = Field(1.0, gt=0, le=60, description="Kafka acknowledged nothing of a partition for so long")
+    refuse_at: float = Field(0.5, gt=0, le=1, description="share of max_bytes in use from which new calls are refused")
+    sync_s: float = Field(1.0, ge=0, description="how often it is made safe from a power cut (fsync)")
+
+
 LegName = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 
 
@@ -330,6 +342,7 @@ class Ingest(_Section):
     tls: Tls = Tls()
     limits: Limits = Limits()
     admission: Admission = Admission()
+    spool: Spool = Spool()
     twilio: Twilio = Twilio()
     audiohook: AudioHook = AudioHook()
     grpc: Grpc = Grpc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any, Final
 
@@ -156,6 +157,19 @@ def _led(admin: AdminClient, partitions: list[TopicPartition]) -> bool:
                 raise
             return False
     return True
+
+
+def cluster_id(settings: Settings, timeout_s: float = 15.0) -> str:
+    """The cluster's own name for itself, given when it was formatted.
+
+    Raises:
+        KafkaUnreachable: no broker answered in time.
+    """
+    try:
+        metadata = AdminClient(client_options(settings)).list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise _unreachable(settings, timeout_s, error) from error
+    return re.sub(r"[^A-Za-z0-9_-]", "_", str(metadata.cluster_id))
 
 
 def records_held(

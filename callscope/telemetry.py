@@ -95,6 +95,21 @@ _results_unreadable = Counter(
 _shed_bytes = Counter("callscope_ingest_shed_bytes_total", "Audio discarded because Kafka did not keep up", ["source"])
 _delivery_failures = Counter("callscope_ingest_delivery_failures_total", "Records that Kafka did not take", ["topic"])
 _admitting = Gauge("callscope_ingest_admitting", "1: new streams are taken; 0: refused, because the workers are behind")
+_spool_bytes = Gauge("callscope_ingest_spool_bytes", "What the spool holds, on disk and on the way there")
+_spool_records = Gauge("callscope_ingest_spool_records", "Records in the spool that wait for Kafka")
+_spool_age_s = Gauge(
+    "callscope_ingest_spool_age_seconds", "For how long records have been going by the spool; 0: none do"
+)
+_spool_admitting = Gauge(
+    "callscope_ingest_spool_admitting", "1: new streams are taken; 0: refused, because little room is left in the spool"
+)
+_spool_refused = Counter(
+    "callscope_ingest_spool_refused_total", "Times audio of a stream was refused because it could not be kept"
+)
+_spool_failures = Counter("callscope_ingest_spool_failures_total", "Times the spool's disk failed")
+_spool_torn_bytes = Counter(
+    "callscope_ingest_spool_torn_bytes_total", "Bytes in the spool's files that were no records"
+)
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
 _kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
@@ -255,6 +270,74 @@ def ingest_admission(admits: bool, lag_ms: float) -> None:
 def ingest_workers_unheard(error: BaseException) -> None:
     """What workers say of their lag is not read any more: new streams are taken whatever it is."""
     _ingest.error("reports of workers are not read any more; their lag does not count", exc_info=error)
+
+
+def ingest_spool(size: int, records: int, age_s: float) -> None:
+    """How the spool is doing."""
+    _spool_bytes.set(size)
+    _spool_records.set(records)
+    _spool_age_s.set(age_s)
+
+
+def ingest_spool_found(records: int, size: int) -> None:
+    """An earlier gateway left records, which go to Kafka first."""
+    _ingest.warning("spool: %d records (%d bytes) of an earlier gateway are delivered now", records, size)
+
+
+def ingest_spool_began(partitions: int, after_s: float) -> None:
+    """Kafka does not acknowledge; or what an earlier gateway left is being delivered."""
+    if partitions:
+        _ingest.warning(
+            "Kafka acknowledged nothing of %d partition(s) for %g s: their records go to the spool", partitions, after_s
+        )
+
+
+def ingest_spool_ended(seconds: float) -> None:
+    """All records of the spool are with the Kafka client, and new ones go there again."""
+    ingest_spool(0, 0, 0.0)
+    _ingest.info("spool: empty again after %.1f s", seconds)
+
+
+def ingest_spool_admission(why: str | None) -> None:
+    """New streams are refused from now on, or taken again."""
+    _spool_admitting.set(why is None)
+    if why is None:
+        _ingest.info("new streams are taken again: Kafka is back, or there is room to keep their audio")
+    else:
+        _ingest.warning("new streams are refused: Kafka is away, and %s", why)
+
+
+def ingest_spool_refused(why: str) -> None:
+    """A stream waited for room in vain."""
+    _spool_refused.inc()
+    _ingest.error("audio refused: Kafka is away, and %s", why)
+
+
+def ingest_spool_failed(reason: str) -> None:
+    """The disk did not take or give what it should; it is tried again every second."""
+    _spool_failures.inc()
+    _ingest.error("spool: the disk fails: %s", reason)
+
+
+def ingest_spool_mended() -> None:
+    """It does again."""
+    _ingest.info("spool: the disk works again")
+
+
+def ingest_spool_torn(where: str, size: int) -> None:
+    """The end of a segment holds no records, as after a crash in the middle of a write; it is cut off."""
+    _spool_torn_bytes.inc(size)
+    _ingest.warning("spool: %d bytes at the end of %s are no records, and are cut off", size, where)
+
+
+def ingest_spool_left(size: int) -> None:
+    """The gateway ends while Kafka is away."""
+    _ingest.warning("spool: %d bytes are kept; the next gateway of this machine delivers them", size)
+
+
+def ingest_spool_left_over(folder: str, reason: str) -> None:
+    """A folder that is not needed any more cannot be removed."""
+    _ingest.warning("spool: the folder %s cannot be removed: %s", folder, reason)
 
 
 def ingest_backpressure() -> None:

@@ -1,4 +1,4 @@
-"""Whether new streams are taken, by how far behind the workers say they are; pure: the caller says what time it is."""
+"""Whether new streams are taken: how far behind workers are, what the spool can keep; pure, time is the caller's."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Admission:
     def __init__(self, config: AdmissionConfig) -> None:
         self._forget_s = config.forget_s
         self._reports: dict[str, _Report] = {}
+        self._spool_trouble: str | None = None
         self._levels = Hysteresis(
             1 if config.enabled else 0,
             config.refuse_lag_ms,
@@ -41,8 +42,21 @@ class Admission:
 
     @property
     def admits(self) -> bool:
-        """Whether new streams are taken."""
+        """Whether new streams are taken as far as the workers are concerned."""
         return self._levels.level == 0
+
+    @property
+    def refusal(self) -> str | None:
+        """Why new streams are not taken, for their senders; None where they are."""
+        if not self.admits:
+            return "The analysis is overloaded: calls that run go on, new ones are refused. Try again later."
+        if self._spool_trouble is not None:
+            return f"Kafka is away, {self._spool_trouble}: calls that run go on, new ones are refused. Try again later."
+        return None
+
+    def spool(self, trouble: str | None) -> None:
+        """Why the spool has no room for new streams; None if it has. It counts whatever the settings say of lag."""
+        self._spool_trouble = trouble
 
     def heard(self, worker: str, lag_ms: float, now_s: float) -> None:
         """A worker said how far behind it is."""

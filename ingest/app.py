@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -41,18 +42,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
         stop: set from outside.
 
     Returns:
-        How many records are not known to have reached Kafka.
+        How many records are not known to have reached Kafka, nor are in the spool.
 
     Raises:
-        ConfigError: the gateway would be open to the network without authentication, or a port cannot be had.
-        KafkaUnreachable: the producer broke for good.
+        ConfigError: the gateway would be open to the network without authentication, or a port or the spool's folder
+            cannot be had.
+        KafkaUnreachable: no broker answers at the start, or the producer broke for good.
     """
     access = Access(settings.access)
     check_exposure(settings.ingest, access)
     if not access.is_open and not is_loopback(settings.ingest.host) and settings.ingest.tls.cert_file is None:
         telemetry.tokens_in_the_clear("ingest", settings.ingest.host)
-    publisher = KafkaPublisher(settings)
     admission = Admission(settings.ingest.admission)
+    publisher = KafkaPublisher(settings, await asyncio.to_thread(_spool_root, settings), admission.spool)
+    await publisher.open()
     intake = Intake(
         publisher,
         settings.ingest.max_streams,
@@ -74,6 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             telemetry.gateway_listening(listener.address)
         await asyncio.wait((stopped, deliveries, ticking), return_when=asyncio.FIRST_COMPLETED)
         telemetry.gateway_stopping(intake.open_streams)
+        intake.is_stopping = True
         await asyncio.gather(*(listener.close() for listener in listeners))
         for task in (deliveries, ticking):
             if task.done():
@@ -85,6 +89,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
         undelivered = await publisher.close()
         telemetry.gateway_stopped(undelivered)
     return undelivered
+
+
+def _spool_root(settings: Settings) -> Path | None:
+    """The spool's folder for this Kafka cluster: what was meant for one must never be delivered to another."""
+    spool = settings.ingest.spool
+    return spool.data_dir / kafka.cluster_id(settings) if spool.max_bytes else None
 
 
 async def _opened(listen: Callable[[Gate], Awaitable[Listener | None]], gate: Gate) -> list[Listener]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -77,6 +78,8 @@ class Intake:
         self._calls: dict[str, _Call] = {}
         self._held: dict[Source, None] = {}
         self._hold_ms = 0
+        self.is_stopping = False
+        """The gateway ends: nobody waits for Kafka any more where what came is on disk."""
 
     @property
     def holds(self) -> bool:
@@ -123,7 +126,7 @@ class Intake:
             BadHello: a name that may not be.
             StreamExists: one of them is open already.
             TooManyStreams: the limit is reached.
-            Overloaded: the workers are behind.
+            Overloaded: the workers are behind, or Kafka is away and the spool has little room left.
             TooManyFromOne: the tenant's limit is reached.
             NotPublished: Kafka did not take the events.
         """
@@ -145,8 +148,9 @@ class Intake:
                 f"This gateway receives {len(self._open)} streams, its limit is {self._max_streams}. Try another "
                 "gateway, or again later."
             )
-        if self._admission is not None and not self._admission.admits and ours.call_id not in self._calls:
-            raise Overloaded("The analysis is overloaded: calls that run go on, new ones are refused. Try again later.")
+        refusal = self._admission.refusal if self._admission is not None else None
+        if refusal is not None and ours.call_id not in self._calls:
+            raise Overloaded(refusal)
         if self._streams_per_tenant is not None:
             held = sum(tenant_and_call_id(stream.call_id)[0] == grant.tenant for stream in self._open)
             if held + len(opened.streams) > self._streams_per_tenant:
@@ -292,6 +296,9 @@ class Source:
         self._held_since_ns = 0
         self._publishing = asyncio.Lock()
         self._failure: NotPublished | None = None
+        self._unsent: deque[tuple[AudioRecord, int]] = deque()
+        """Records that found no room, with their arrival; they go before anything else."""
+        self._is_ending = False
         self.padded = 0
 
     @property
@@ -315,8 +322,7 @@ class Source:
             dropped = min(self._overlap_bytes, len(data))
             self._overlap_bytes -= dropped
             data = data[dropped:]
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         if captured_ns:
             await self._release()
             self._captured = self._canonical.position, captured_ns
@@ -340,15 +346,25 @@ class Source:
             self._failure = failure
 
     async def _release(self) -> None:
-        """Publish what is held, in slices; nothing overtakes it."""
+        """Publish what is held, in slices; nothing overtakes it, and what finds no room goes first the next time."""
         async with self._publishing:
+            if self._unsent:
+                await self._send_unsent()
             data, arrived_ns = b"".join(self._held), self._held_since_ns
             self._held.clear()
             self._held_bytes = 0
-            for at in range(0, len(data), self._slice_bytes):
-                if at:
-                    await asyncio.sleep(0)
-                await self._publish(self._canonical.push(data[at : at + self._slice_bytes]), arrived_ns)
+            at = 0
+            try:
+                while at < len(data):
+                    if at:
+                        await asyncio.sleep(0)
+                    piece = data[at : at + self._slice_bytes]
+                    at += len(piece)
+                    await self._publish(self._canonical.push(piece), arrived_ns)
+            finally:
+                if rest := data[at:]:
+                    self._held.insert(0, rest)
+                    self._held_bytes += len(rest)
 
     async def missing(self, samples: int, reason: MissingReason, arrived_ns: int) -> None:
         """A piece of the source's timeline will not come.
@@ -371,11 +387,13 @@ class Source:
         await self._release()
         hole = self._canonical.skip(samples)
         self._captured = None
-        await self._publish(hole.frames, arrived_ns)
+        try:
+            await self._publish(hole.frames, arrived_ns)
+        finally:
+            for session in self._sessions:
+                session.skip(hole.gap)
         if not hole.gap:
             return
-        for session in self._sessions:
-            session.skip(hole.gap)
         telemetry.ingest_gap(hole.samples * len(self._sessions) / RATE_HZ, reason)
         for session in self._sessions:
             await self._intake.gap(self._opened, session.stream.leg, hole.start, hole.samples, reason)
@@ -440,6 +458,7 @@ class Source:
             NotPublished: Kafka did not take the rest.
         """
         problem: Exception | None = None
+        self._is_ending = True
         try:
             await self._release()
         except NotPublished as failure:
@@ -467,26 +486,51 @@ class Source:
         """Media time up to which each stream is safe in Kafka, samples."""
         return {self._names[stream]: delivery.published for stream, delivery in self._deliveries.items()}
 
+    def kept(self) -> dict[StreamId, int]:
+        """Media time up to which each stream is in Kafka or on this machine's disk, samples."""
+        return {self._names[stream]: delivery.kept for stream, delivery in self._deliveries.items()}
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether no record was lost, so that a client which was told `NotPublished` may go on later."""
+        return all(delivery.failure is None for delivery in self._deliveries.values())
+
     def check(self) -> None:
-        """Nothing, if no record was lost.
+        """Nothing, if all audio found room and no record was lost.
 
         Raises:
-            NotPublished: one was.
+            NotPublished: some did not, or one was.
         """
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         for delivery in self._deliveries.values():
             delivery.check()
 
-    async def delivered(self) -> None:
-        """Return when Kafka has acknowledged everything.
+    def _raise_failure(self) -> None:
+        """Tell once of what `publish_held` met with; the records are still there."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    async def delivered(self, *, in_kafka: bool = False) -> None:
+        """Return when everything is safe: acknowledged by Kafka, or, if that takes too long, on this machine's disk.
+
+        Args:
+            in_kafka: the disk is not enough. While everything is on it this waits for Kafka, however long that takes.
 
         Raises:
-            NotPublished: it did not in time, or a record was lost.
+            NotPublished: not all was acknowledged or written in time, a record was lost, or the gateway ends.
         """
         deadline = monotonic() + self._intake.publish_timeout_s
-        while any(delivery.in_flight for delivery in self._deliveries.values()):
-            if monotonic() > deadline:
+        while not all(delivery.is_settled for delivery in self._deliveries.values()):
+            is_kept = all(delivery.is_kept for delivery in self._deliveries.values())
+            if is_kept and in_kafka and self._intake.is_stopping:
+                raise NotPublished(
+                    "The gateway ends while Kafka is away. All that came is kept on its disk, and is delivered when a "
+                    "gateway starts there again: do not send it again."
+                )
+            if is_kept and not in_kafka and (self._intake.is_stopping or monotonic() > deadline):
+                break
+            if not is_kept and monotonic() > deadline:
                 raise NotPublished(
                     f"Kafka did not acknowledge the end within {self._intake.publish_timeout_s:g} s. What was "
                     "acknowledged is safe; send the rest later."
@@ -495,9 +539,27 @@ class Source:
         self.check()
 
     async def _publish(self, frames: NDArray[np.int16], arrived_ns: int) -> None:
-        for record in _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions)):
-            await self._publisher.room(self._deliveries[record.stream])
+        records = _by_time(session.audio(frames[:, i]) for i, session in enumerate(self._sessions))
+        sent = 0
+        try:
+            for record in records:
+                await self._room(record)
+                await self._send(record, arrived_ns)
+                sent += 1
+        finally:
+            if sent < len(records):
+                self._unsent.extend((record, arrived_ns) for record in records[sent:])
+
+    async def _send_unsent(self) -> None:
+        while self._unsent:
+            record, arrived_ns = self._unsent[0]
+            await self._room(record)
             await self._send(record, arrived_ns)
+            self._unsent.popleft()
+
+    async def _room(self, record: AudioRecord) -> None:
+        if not self._is_ending:  # the little that is left of a stream then is always taken
+            await self._publisher.room(self._deliveries[record.stream])
 
     async def _send(self, record: AudioRecord, arrived_ns: int) -> None:
         if self._captured is not None:

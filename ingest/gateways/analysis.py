@@ -115,7 +115,7 @@ class _Call:
         finally:
             await self._end(reason, whole=whole)
         for source_ in self._sources.values():
-            await source_.delivered()
+            await source_.delivered(in_kafka=True)
 
     async def _end(self, reason: str, *, whole: bool) -> None:
         """End every source; the first error is raised when all have been."""

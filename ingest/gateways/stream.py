@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
 from callscope.clock import monotonic, wall_ns
-from callscope.errors import IngestError, TimedOut
+from callscope.errors import IngestError, NotPublished, TimedOut
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.pace import Pace
@@ -21,6 +22,8 @@ from ingest.protocols.websocket import WebSocketProtocol, error_message
 
 _CATCH_UP_BURST_S: Final = 1.0
 """Audio that a client that came back may send at once."""
+_KEPT_AGAIN_S: Final = 2.0
+"""While Kafka is away a client hears so often that what it sent is kept: silence would look like a dead line."""
 _EVENTS_A_TURN: Final = 25
 """A long chunk of a recording is many packets, and other connections have their turn between them."""
 
@@ -38,6 +41,7 @@ class _Stream:
         self._sessions = gate.sessions
         self._protocol = WebSocketProtocol()
         self._waiting_since: float | None = None
+        self._acknowledged_at = monotonic()
         self._live: LiveStream | None = None
         self._pace: Pace | None = None
 
@@ -101,6 +105,7 @@ class _Stream:
             reason, whole = "end", True
         except IngestError as error:
             reason = closing.why_failed(error)
+            may_come_back = isinstance(error, NotPublished) and source.can_go_on
             raise
         except ConnectionClosed as closed:
             reason = closing.why_closed(closed)
@@ -120,7 +125,7 @@ class _Stream:
         try:
             await source.end(reason, wall_ns(), whole=whole)
             if whole:
-                await source.delivered()
+                await self._delivered(source)
                 if live is not None:
                     live.last_words = self._protocol.ended(source.published(), source.padded)
         finally:
@@ -128,6 +133,29 @@ class _Stream:
                 self._sessions.leave(live, self._settings.resume_s)
             elif live is not None:
                 self._sessions.end(live)
+
+    async def _delivered(self, source: Source) -> None:
+        """Wait until Kafka has everything; while it is away, go on saying how much of it is kept."""
+        acknowledging = asyncio.create_task(self._acknowledge(source))
+        try:
+            await source.delivered(in_kafka=True)
+        finally:
+            acknowledging.cancel()
+            await asyncio.gather(acknowledging, return_exceptions=True)
+
+    async def _acknowledge(self, source: Source) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(self._settings.ack_interval_s)
+                if ack := self._ack(source):
+                    await self._socket.send(ack)
+
+    def _ack(self, source: Source) -> str | None:
+        again = monotonic() - self._acknowledged_at >= _KEPT_AGAIN_S
+        ack = self._protocol.ack(source.published(), source.kept(), again=again)
+        if ack is not None:
+            self._acknowledged_at = monotonic()
+        return ack
 
     def _ready(self, source: Source) -> str:
         if self._live is None:
@@ -170,7 +198,7 @@ class _Stream:
             source.check()
             if self._waiting_since is not None and monotonic() - self._waiting_since > limit_s:
                 raise TimedOut(f"Nothing came for {limit_s:g} s. Send silence while there is nothing to hear.")
-            if ack := self._protocol.ack(source.published()):
+            if ack := self._ack(source):
                 try:
                     async with asyncio.timeout(limit_s):
                         await self._socket.send(ack)

@@ -217,7 +217,8 @@ class _Port:
         path = request.path.partition("?")[0]
         try:
             if path == "/healthz":
-                return connection.respond(HTTPStatus.OK, "ok\n")
+                trouble = self._gate.intake.publisher.trouble
+                return connection.respond(HTTPStatus.OK, "ok\n" if trouble is None else f"degraded: {trouble}\n")
             if path == "/metrics":
                 return self._metrics(connection, request)
             route = next((route for route in self._routes if route.matches(path)), None)

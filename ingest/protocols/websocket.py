@@ -125,7 +125,7 @@ class WebSocketProtocol:
         self._state = _State.HELLO
         self.resumable = False
         self.resume: str | None = None
-        self._acknowledged: dict[StreamId, int] = {}
+        self._acknowledged: dict[StreamId, tuple[int, int]] = {}
         self._recorded: RecordedOpus | None = None
 
     def receive(self, message: str | bytes) -> list[Event]:
@@ -162,7 +162,7 @@ class WebSocketProtocol:
         self._state = _State.AUDIO
         self.resume = hello.resume
         self.resumable = hello.resumable or hello.resume is not None
-        self._acknowledged = dict.fromkeys(streams, 0)
+        self._acknowledged = dict.fromkeys(streams, (0, 0))
         if hello.encoding == "webm-opus" or hello.encoding == "ogg-opus":
             self._recorded = RecordedOpus(hello.encoding)
             audio_format = AudioFormat("opus", hello.rate_hz, hello.channels)
@@ -218,17 +218,26 @@ class WebSocketProtocol:
         streams = [str(stream) for stream in self._acknowledged]
         return _json(type="ready", streams=streams, ack_interval_s=ack_interval_s, **more)
 
-    def ack(self, published: Mapping[StreamId, int]) -> str | None:
-        """How far Kafka has acknowledged each stream, or None where that is what the client knows already.
+    def ack(
+        self, published: Mapping[StreamId, int], kept: Mapping[StreamId, int], *, again: bool = False
+    ) -> str | None:
+        """How far each stream is safe, or None where that is what the client knows already.
 
         Args:
-            published: media time up to which every record is safe, samples.
+            published: media time up to which Kafka has acknowledged every record, samples.
+            kept: media time up to which every record is there or on the gateway's disk, samples.
+            again: also where the client knows it, if some of it is on the disk only: a sign of life.
         """
-        if dict(published) == self._acknowledged:
+        known = {stream: (at, kept[stream]) for stream, at in published.items()}
+        if known == self._acknowledged and not (again and dict(published) != dict(kept)):
             return None
-        self._acknowledged = dict(published)
+        self._acknowledged = known
         return _json(
-            type="ack", streams={str(stream): {"published_s": at / RATE_HZ} for stream, at in published.items()}
+            type="ack",
+            streams={
+                str(stream): {"published_s": at / RATE_HZ} | ({"kept_s": on_disk / RATE_HZ} if on_disk > at else {})
+                for stream, (at, on_disk) in known.items()
+            },
         )
 
     def consented(self, consented: Consented, since: Mapping[StreamId, int]) -> str:

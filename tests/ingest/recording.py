@@ -34,10 +34,12 @@ class RecordingPublisher:
         acknowledges: records count as delivered at once.
         open: while it is cleared, Kafka is as good as full.
         refuses: every record is refused.
+        ails: what `trouble` says.
     """
 
     acknowledges: bool = True
     refuses: bool = False
+    ails: str | None = None
     log: list[Published | CallHappening] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,6 +49,10 @@ class RecordingPublisher:
     @property
     def queued(self) -> int:
         return 0
+
+    @property
+    def trouble(self) -> str | None:
+        return self.ails
 
     def has_room(self, delivery: Delivery) -> bool:
         return self.open.is_set()

@@ -196,15 +196,27 @@ def test_what_the_client_is_told() -> None:
         "streams": ["call-1/customer", "call-1/agent"],
         "ack_interval_s": 0.25,
     }
-    assert protocol.ack({customer: 0, agent: 0}) is None
-    ack = protocol.ack({customer: 320, agent: 0})
+    nothing = {customer: 0, agent: 0}
+    assert protocol.ack(nothing, nothing) is None
+    ack = protocol.ack({customer: 320, agent: 0}, {customer: 320, agent: 0})
     assert ack is not None
     assert json.loads(ack) == {
         "type": "ack",
         "streams": {"call-1/customer": {"published_s": 0.02}, "call-1/agent": {"published_s": 0.0}},
     }
-    assert protocol.ack({customer: 320, agent: 0}) is None
-    assert protocol.ack({customer: 320, agent: 320}) is not None
+    assert protocol.ack({customer: 320, agent: 0}, {customer: 320, agent: 0}) is None
+    assert protocol.ack({customer: 320, agent: 320}, {customer: 320, agent: 320}) is not None
+    kept = protocol.ack({customer: 320, agent: 320}, {customer: 640, agent: 320})
+    assert kept is not None
+    assert json.loads(kept)["streams"] == {
+        "call-1/customer": {"published_s": 0.02, "kept_s": 0.04},
+        "call-1/agent": {"published_s": 0.02},
+    }
+    same = {customer: 320, agent: 320}, {customer: 640, agent: 320}
+    assert protocol.ack(*same) is None
+    assert protocol.ack(*same, again=True) == kept
+    assert protocol.ack({customer: 640, agent: 320}, {customer: 640, agent: 320}) is not None
+    assert protocol.ack({customer: 640, agent: 320}, {customer: 640, agent: 320}, again=True) is None, "all is in Kafka"
     assert json.loads(protocol.ended({customer: 640, agent: 640}, padded=160)) == {
         "type": "ended",
         "streams": {
