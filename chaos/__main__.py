@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
+import tempfile
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from callscope import telemetry
 from callscope.errors import CallscopeError
 from chaos import report
 from chaos.faults import FAULTS
@@ -44,9 +45,11 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Strike faults while calls run; exit with 1 if what was found is not what is found without them."""
+    log, log_path = tempfile.mkstemp(prefix="callscope-chaos-", suffix=".log")
+    os.dup2(log, 2)  # the processes under test have much to say
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, 120)
-    telemetry.configure_logging("warning")
+    console.print(f"What the processes say goes to {log_path}.")
     chosen = []
     for fault in (FAULTS[name] for name in faults):
         if reason := fault.why_not():

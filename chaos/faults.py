@@ -48,7 +48,7 @@ class Fault:
         name: on the command line and in the report.
         says: what happens, in a few words.
         strike: does it.
-        needs_disk: the broker must write to a disk of its own.
+        needs_disks: the broker and the gateway must write to disks of their own.
         needs_clock: the processes must go by a clock of their own.
         limit_s: how soon after its end every stream must have fresh results; None: it is reported only.
     """
@@ -56,13 +56,13 @@ class Fault:
     name: str
     says: str
     strike: Strike
-    needs_disk: bool = False
+    needs_disks: bool = False
     needs_clock: bool = False
     limit_s: float | None = None
 
     def why_not(self) -> str | None:
         """Why it cannot be struck here; None if it can."""
-        return (disk.why_not() if self.needs_disk else None) or (wall_clock.why_not() if self.needs_clock else None)
+        return (disk.why_not() if self.needs_disks else None) or (wall_clock.why_not() if self.needs_clock else None)
 
 
 def _one(hand: Hand, kind: str) -> str:
@@ -122,6 +122,16 @@ async def _full_disk(hand: Hand) -> None:
     await hand.machine.broker_back()
 
 
+async def _full_spool(hand: Hand) -> None:
+    """The broker does not answer, and what the gateway would keep meanwhile has no room."""
+    assert hand.machine.spool_disk is not None
+    await asyncio.to_thread(hand.machine.spool_disk.fill)
+    try:
+        await _stop("broker")(hand)
+    finally:
+        hand.machine.spool_disk.free()
+
+
 async def _slow_disk(hand: Hand) -> None:
     """Whoever writes waits for most of a second, again and again."""
     assert hand.machine.disk is not None
@@ -170,8 +180,9 @@ _ALL: Final = (
     Fault("stop-broker", "SIGSTOP of the broker", _stop("broker")),
     Fault("restart-broker", f"the broker restarts, {AWAY_S:.0f} s away", _restart_broker),
     Fault("workers", "two workers more, then fewer again", _more_and_fewer_workers),
-    Fault("full-disk", "no room left on Kafka's disk", _full_disk, needs_disk=True),
-    Fault("slow-disk", "Kafka's disk stalls again and again", _slow_disk, needs_disk=True),
+    Fault("full-disk", "no room left on Kafka's disk", _full_disk, needs_disks=True),
+    Fault("full-spool", "the broker stands still, no room left on the gateway's disk", _full_spool, needs_disks=True),
+    Fault("slow-disk", "Kafka's disk stalls again and again", _slow_disk, needs_disks=True),
     Fault("clock-ahead", "the wall clock jumps an hour ahead, and back", _clock(HOUR_S), needs_clock=True),
     Fault("clock-back", "the wall clock jumps an hour back, and ahead", _clock(-HOUR_S), needs_clock=True),
     Fault("duplicates", "records written again, up to three times", _written_again),

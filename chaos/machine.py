@@ -25,6 +25,7 @@ from chaos.wall_clock import WallClock
 WORKERS: Final = 2
 PARTITIONS: Final = 8
 DISK_MB: Final = 6_000
+SPOOL_DISK_MB: Final = 64
 _LOOK_S: Final = 0.2
 _HELD_UP_S: Final = 2.0
 
@@ -46,14 +47,20 @@ class Machine:
     Attributes:
         settings: its settings.
         disk: what the broker writes to; None where it writes to the machine's.
+        spool_disk: what the gateway writes to while the broker is away; likewise.
         clock: that of the gateway, the workers and the sink; None where they go by the machine's.
     """
 
     def __init__(
-        self, settings: Settings, system: System, broker: EmbeddedBroker, own: Disk | None, clock: WallClock | None
+        self,
+        settings: Settings,
+        system: System,
+        broker: EmbeddedBroker,
+        disks: tuple[Disk, Disk] | None,
+        clock: WallClock | None,
     ):
         self.settings = settings
-        self.disk = own
+        self.disk, self.spool_disk = disks or (None, None)
         self.clock = clock
         self._system = system
         self._broker = broker
@@ -117,23 +124,26 @@ class Machine:
 
 
 @asynccontextmanager
-async def running(say: Say, *, own_disk: bool, own_clock: bool) -> AsyncIterator[Machine]:
+async def running(say: Say, *, own_disks: bool, own_clock: bool) -> AsyncIterator[Machine]:
     """Start a system for a run and end it.
 
     Args:
         say: told of every step.
-        own_disk: its broker writes to a disk of its own.
+        own_disks: its broker and its gateway each write to a disk of their own.
         own_clock: its gateway, workers and sink go by a clock that can be set.
 
     Raises:
         CallscopeError: something cannot start.
     """
     async with AsyncExitStack() as stack:
-        own = stack.enter_context(Disk(DISK_MB)) if own_disk else None
+        disks = None
+        if own_disks:
+            disks = stack.enter_context(Disk(DISK_MB)), stack.enter_context(Disk(SPOOL_DISK_MB))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="callscope-chaos-")))
-        data = (own.root if own else folder) / "kafka"
+        data = (disks[0].root if disks else folder) / "kafka"
+        spool = (disks[1].root if disks else folder) / "spool"
         clock = WallClock(folder / "clock") if own_clock else None
-        stack.enter_context(_environment(_ENVIRONMENT))
+        stack.enter_context(_environment({**_ENVIRONMENT, "CALLSCOPE_INGEST__SPOOL__DATA_DIR": str(spool)}))
         settings = load()
         broker = EmbeddedBroker(settings.broker.model_copy(update={"data_dir": data, "port": free_ports(1)[0]}))
         stack.callback(broker.stop)
@@ -143,7 +153,7 @@ async def running(say: Say, *, own_disk: bool, own_clock: bool) -> AsyncIterator
             system = stack.enter_context(
                 supervisor.running(settings, chained=False, ephemeral=False, free_ports=True, say=say, workers=WORKERS)
             )
-        machine = Machine(settings, system, broker, own, clock)
+        machine = Machine(settings, system, broker, disks, clock)
         stack.push_async_callback(machine.clean_up)
         yield machine
 

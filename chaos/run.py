@@ -64,9 +64,9 @@ async def run(
         CallscopeError: the system cannot start, or did not survive.
     """
     said = lines(legs // 2, seconds, seed)
-    own_disk = any(fault.needs_disk for fault in faults)
+    own_disks = any(fault.needs_disks for fault in faults)
     own_clock = any(fault.needs_clock for fault in faults)
-    async with running(tell, own_disk=own_disk, own_clock=own_clock) as machine:
+    async with running(tell, own_disks=own_disks, own_clock=own_clock) as machine:
         subscriber = Subscriber()
         with closing(Written(machine.settings)) as written:
             rounds = Rounds(machine, said, subscriber, written, rng, stop_s, tell)
