@@ -12,7 +12,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from callscope import kafka, telemetry
-from callscope.clock import monotonic, wall_ns
+from callscope.clock import calendar_ns, monotonic
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
 
@@ -147,7 +147,7 @@ class Follower:
     def _assign(self, consumer: Consumer) -> None:
         try:
             topics = consumer.list_topics(timeout=_METADATA_TIMEOUT_S).topics
-            now_ms = wall_ns() // 1_000_000
+            now_ms = calendar_ns() // 1_000_000
             history = [
                 TopicPartition(name, number, now_ms - back_ms)
                 for name, back_ms in self._history_ms.items()

@@ -8,7 +8,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from callscope import config
-from callscope.clock import wall_ns
+from callscope.clock import calendar_ns
 from callscope.config import Scope, Tenant
 from callscope.errors import ConfigError, Unauthorized
 from callscope.grants import Grant
@@ -74,7 +74,7 @@ class SignedTokens:
                 leeway=wanted.leeway_s,
                 options={"require": ["exp"], "verify_aud": wanted.audience is not None},
             )
-            left_s = float(claims["exp"]) - wall_ns() / 1e9
+            left_s = float(claims["exp"]) - calendar_ns() / 1e9
         except jwt.ExpiredSignatureError as error:
             raise Unauthorized("This token has expired.") from error
         except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError) as error:

@@ -49,7 +49,7 @@ class ConsentReader:
             KafkaUnreachable: Kafka did not give them.
         """
         began = clock.monotonic()
-        since = max(0, clock.wall_ns() // 1_000_000 - HISTORY_MS)
+        since = max(0, clock.calendar_ns() // 1_000_000 - HISTORY_MS)
         try:
             partitions = self._consumer.list_topics(CALL_EVENTS.name, timeout=_TIMEOUT_S).topics[CALL_EVENTS.name]
             wanted = [TopicPartition(CALL_EVENTS.name, number, since) for number in partitions.partitions]

@@ -31,6 +31,7 @@ from processors.records import (
     VoiceSummary,
     WindowKind,
 )
+from processors.stages.arrivals import ArrivalClock
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
 from processors.stages.extract import Extract
@@ -52,6 +53,8 @@ class _Heard:
     stage: Detect
     ledger: Ledger
     end: int
+    heard_ns: int = 0
+    """When its newest audio came, by the worker's `ArrivalClock`."""
 
 
 class DetectStreams:
@@ -67,6 +70,7 @@ class DetectStreams:
         self._make = make
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
+        self._arrivals = ArrivalClock()
         self._streams: dict[StreamId, _Heard] = {}
 
     def __len__(self) -> int:
@@ -79,7 +83,7 @@ class DetectStreams:
         for turn in _turns(envelopes):
             self._detect(turn, envelopes, results)
         if envelopes:
-            results.append(self._end_idle(max(envelope.ledger.arrived_ns for envelope in envelopes)))
+            results.append(self._end_idle())
         return [result for of_frame in results for result in of_frame]
 
     def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
@@ -93,6 +97,7 @@ class DetectStreams:
             if heard is None:
                 heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
             heard.ledger = envelope.ledger
+            heard.heard_ns = self._arrivals.heard(envelope.ledger.arrived_ns)
             heard.end = frame.start + len(frame.pcm)
             admitted.append((i, frame, heard, heard.stage.admit(frame)))
         judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
@@ -111,10 +116,9 @@ class DetectStreams:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
         return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
 
-    def _end_idle(self, now_ns: int) -> list[Envelope]:
-        return self.end(
-            [stream for stream, heard in self._streams.items() if now_ns - heard.ledger.arrived_ns > self._idle_ns]
-        )
+    def _end_idle(self) -> list[Envelope]:
+        now_ns = self._arrivals.now_ns
+        return self.end([stream for stream, heard in self._streams.items() if now_ns - heard.heard_ns > self._idle_ns])
 
     def _end(self, stream: StreamId) -> list[Envelope]:
         heard = self._streams.pop(stream)

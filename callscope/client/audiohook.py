@@ -75,7 +75,7 @@ async def send(
     Raises:
         SendRefused: the gateway cannot be reached, refused the session or ended it; with its reason.
     """
-    headers = handshake(session, gateway, secrets.token_urlsafe(18), clock.wall_ns() / 1e9)
+    headers = handshake(session, gateway, secrets.token_urlsafe(18), clock.calendar_ns() / 1e9)
     try:
         async with connect(
             gateway, additional_headers=headers, compression=None, ping_interval=None, max_size=1 << 17

@@ -12,7 +12,7 @@ from typing import Final
 from websockets.http11 import Request
 
 from callscope.access import Grant
-from callscope.clock import monotonic, wall_ns
+from callscope.clock import calendar_ns, monotonic
 from callscope.config import AudioHook, AudioHookKey
 from callscope.errors import Unauthorized
 from ingest.gateways.gate import Gate
@@ -59,7 +59,7 @@ def _grant(request: SignedRequest, settings: AudioHook) -> Grant:
     secret = _secret_of(key)
     if key is not None and secret is None and not is_signed(request):
         return _granted(key)
-    _SIGNATURES.verify(request, api_key, secret, wall_ns() / 1e9)
+    _SIGNATURES.verify(request, api_key, secret, calendar_ns() / 1e9)
     assert key is not None  # without one there is no secret, and no signature is good
     return _granted(key)
 

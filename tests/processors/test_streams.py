@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,8 +45,21 @@ def test_a_stream_that_falls_silent_without_an_end_is_ended_by_the_others_time()
     pipeline(frames(StreamId("lost", "customer"), 1.0, last=False))
     assert len(pipeline.detect) == 1
     idle_ns = int(load().processors.idle_stream_s * 1e9)
-    pipeline(frames(StreamId("other", "customer"), 1.0, last=False, arrived_ns=idle_ns + 3 * SECOND_NS))
+    other = frames(StreamId("other", "customer"), 2.0, last=False)
+    for number, at in enumerate(range(3 * SECOND_NS, idle_ns + 12 * SECOND_NS, 9 * SECOND_NS)):
+        assert len(pipeline.detect) == (1 if number == 0 else 2)
+        pipeline([replace(other[number], ledger=Ledger(arrived_ns=at))])
     assert len(pipeline.detect) == 1, "only the other one is left"
+
+
+def test_a_clock_that_is_set_by_an_hour_ends_no_stream() -> None:
+    pipeline = build_pipeline(load())
+    streams = [frames(StreamId("call", leg), 2.0, last=False) for leg in ("customer", "agent")]
+    for number, both in enumerate(zip(*streams, strict=True)):
+        at = (1_000 + 3_600 * (number > 40) - 7_200 * (number > 70)) * SECOND_NS
+        for envelope in both:
+            pipeline([replace(envelope, ledger=Ledger(arrived_ns=at))])
+    assert len(pipeline.detect) == 2
 
 
 def test_streams_of_partitions_that_were_given_up_are_forgotten() -> None:

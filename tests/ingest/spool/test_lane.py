@@ -67,7 +67,7 @@ class Machine:
         if isinstance(job, Write):
             for number, offset, data in job.pieces if works else job.pieces[:1]:
                 file = self.files.setdefault(number, bytearray(header()))
-                file[offset:] = data if works else data[:torn]
+                file[offset:] = data[: len(data) if works else torn]
             self.lane.written(job) if works else self.lane.not_written(job)
         elif isinstance(job, Read):
             if not works:
