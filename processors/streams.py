@@ -31,7 +31,7 @@ from processors.records import (
     VoiceSummary,
     WindowKind,
 )
-from processors.stages.arrivals import ArrivalClock
+from processors.stages.arrival_clock import ArrivalClock
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
 from processors.stages.extract import Extract

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.stages.arrivals import LONGEST_STEP_NS, ArrivalClock
+from processors.stages.arrival_clock import LONGEST_STEP_NS, ArrivalClock
 
 S = 1_000_000_000
 HOUR = 3_600 * S
