@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import uuid
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callscope import telemetry
+from callscope.clock import wall_ns
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
 from callscope.evaluation.commands import eval_command
@@ -209,8 +211,6 @@ def send(
 @click.option("--results", "sink", help="The sink's address. Default: as configured, on this machine.")
 def watch(calls: tuple[str, ...], as_json: bool, sink: str | None) -> None:
     """Show results as they come, until Ctrl-C."""
-    import json
-
     from callscope.client import results, telling
 
     settings = _settings(False)
@@ -240,12 +240,9 @@ def topics() -> None:
     Asks the cluster that CALLSCOPE_KAFKA names, or else the broker that `callscope up` has started on its usual port.
     """
     from callscope import kafka
-    from callscope.broker.ports import USUAL_PORT
     from callscope.topics import DAY_MS, TOPICS
 
-    settings = _settings(False)
-    if settings.kafka is None:
-        settings = settings.model_copy(update={"kafka": f"127.0.0.1:{settings.broker.port or USUAL_PORT}"})
+    settings = _reachable(_settings(False))
     held = kafka.records_held(settings)
     table = Table("topic", "key", "value", "by", "parts", "records", "kept", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
@@ -255,6 +252,32 @@ def topics() -> None:
         value, kept = topic.value.rpartition(".")[2], f"{topic.retention_ms // DAY_MS} d"
         table.add_row(topic.name, topic.key, value, topic.writer, str(partitions), str(records), kept)
     console.print(table)
+
+
+@main.command("dead-letters")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=24.0, show_default=True, help="How old.")
+@click.option("--json", "as_json", is_flag=True, help="Each as a line of JSON, with key and value in Base64.")
+def dead_letters(hours: float, as_json: bool) -> None:
+    """Show records that could not be worked on, and why.
+
+    Asks the cluster that CALLSCOPE_KAFKA names, or else the broker that `callscope up` has started on its usual port.
+    """
+    from google.protobuf.json_format import MessageToDict
+
+    from callscope.dead_letters import line_of, read
+
+    settings = _reachable(_settings(False))
+    found = 0
+    for letter in read(settings, since_ms=wall_ns() // 1_000_000 - round(hours * 3_600_000)):
+        found += 1
+        if as_json:
+            click.echo(json.dumps(MessageToDict(letter, preserving_proto_field_name=True)))
+        else:
+            console.print(_plain(line_of(letter)))
+    if not as_json:
+        console.print(
+            f"{found} records of the last {hours:g} h could not be worked on." if found else "None: all is well."
+        )
 
 
 @main.command()
@@ -279,6 +302,15 @@ def _settings(verbose: bool) -> Settings:
     settings = load() if verbose else load(log_level="warning")
     telemetry.configure_logging(settings.log_level)
     return settings
+
+
+def _reachable(settings: Settings) -> Settings:
+    """With the address of the broker that `callscope up` starts, where no cluster is named."""
+    from callscope.broker.ports import USUAL_PORT
+
+    if settings.kafka is not None:
+        return settings
+    return settings.model_copy(update={"kafka": f"127.0.0.1:{settings.broker.port or USUAL_PORT}"})
 
 
 def _token(settings: Settings) -> str | None:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from callscope.clock import monotonic
+
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -30,6 +32,62 @@ def configure_logging(level: str) -> None:
 # ── all programs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 _kafka = logging.getLogger("callscope.kafka")
+
+
+_dead_letters = Counter(
+    "callscope_dead_letters_total",
+    "Records that could not be worked on, by who could not and their topic",
+    ["stage", "topic"],
+)
+_dead_letters_left_out = Counter(
+    "callscope_dead_letters_left_out_total",
+    "Of these, the ones no letter was written about: there were too many at once",
+)
+_SPARINGLY_S = 1.0
+
+
+class _Sparingly:
+    """Lets through one line a second of an event that may come in thousands, with how many it stands for."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+        self._untold = 0
+
+    def told(self) -> int | None:
+        """How many happened since the last line, this one included; None: no line now."""
+        self._untold += 1
+        if (now := monotonic()) < self._next_at:
+            return None
+        self._next_at = now + _SPARINGLY_S
+        told, self._untold = self._untold, 0
+        return told
+
+
+_dead_letter_lines = _Sparingly()
+
+
+def record_dead(stage: str, topic: str, partition: int, offset: int, reason: str) -> None:
+    """A record could not be worked on; all others were. `stage` is who could not: a stage, "fused" or "sink"."""
+    _dead_letters.labels(stage, topic).inc()
+    if (count := _dead_letter_lines.told()) is not None:
+        others = f" (and {count - 1} before it)" if count > 1 else ""
+        _kafka.warning("%s: dead letter: %s/%d/%d: %s%s", stage, topic, partition, offset, reason, others)
+
+
+def dead_letter_left_out() -> None:
+    """A record that could not be worked on has no letter; it stays where it lies."""
+    _dead_letters_left_out.inc()
+
+
+_reading_again = Counter(
+    "callscope_reading_again_total", "Times topics were read on with another Kafka client, by reader", ["reader"]
+)
+
+
+def reading_again(reader: str, reason: str) -> None:
+    """The client that follows topics failed, or brought nothing; another one takes its place."""
+    _reading_again.labels(reader).inc()
+    _kafka.error("%s: reading goes on with another client: %s", reader, reason)
 
 
 def consumer_error(reason: str) -> None:
@@ -399,6 +457,12 @@ def record_undecodable(topic: str, partition: int, offset: int, reason: str) -> 
     """A record was passed over."""
     _undecodable.labels(topic).inc()
     _processors.warning("record passed over: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def stage_failed(stage: str, envelope: object, error: Exception) -> None:
+    """A stage outside of a worker could not work on a record; in a worker, a dead letter says more."""
+    _dead_letters.labels(stage, "").inc()
+    _processors.error("%s: a record is left out: %s: %s", stage, type(error).__name__, error)
 
 
 def outbox_full() -> None:

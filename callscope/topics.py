@@ -17,7 +17,8 @@ class Topic:
 
     Attributes:
         name: the topic's name, an interface.
-        key: what its records are keyed by: "stream" (`<call id>/<leg>`), "call" (`<call id>`) or "worker" (its name).
+        key: what its records are keyed by: "stream" (`<call id>/<leg>`), "call" (`<call id>`), "worker" (its name) or
+            "record" (where another record lay: `<topic>/<partition>/<offset>`).
         value: full name of the Protobuf message, also sent in the `schema` header.
         writer: the program that writes it.
         retention_ms: how long records are kept.
@@ -37,12 +38,13 @@ VOICE_SPEECH = Topic("voice.speech", "stream", "callscope.v1.SpeechFrame", "dete
 VOICE_FEATURES = Topic("voice.features", "stream", "callscope.v1.FeatureWindow", "extract", 7 * DAY_MS)
 VOICE_INSIGHTS = Topic("voice.insights", "stream", "callscope.v1.Insight", "infer", 7 * DAY_MS)
 WORKER_STATUS = Topic("worker.status", "worker", "callscope.v1.WorkerStatus", "processors", DAY_MS)
+DEAD_LETTERS = Topic("dead.letters", "record", "callscope.v1.DeadLetter", "processors, sink", 7 * DAY_MS)
 
 TOPICS = (AUDIO_FRAMES, CALL_EVENTS, VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS)
 """Every topic about calls. All have the same number of partitions, so that a call has the same one everywhere."""
 
-ALL_TOPICS = (*TOPICS, WORKER_STATUS)
-"""These, and what the workers say of themselves."""
+ALL_TOPICS = (*TOPICS, WORKER_STATUS, DEAD_LETTERS)
+"""These, what the workers say of themselves, and what could not be worked on."""
 
 DEFAULT_PARTITIONS = 8
 

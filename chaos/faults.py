@@ -16,7 +16,8 @@ from chaos.rogue import Rogue
 
 AWAY_S: Final = 5.0
 """How long the broker stays away at a restart."""
-HOUR_S: Final = 3_600
+JUMP_S: Final = 3 * 3_600
+"""Of the wall clock: Kafka itself refuses, unless told otherwise, records that are stamped more than an hour ahead."""
 NONSENSE: Final = 400
 
 
@@ -183,8 +184,8 @@ _ALL: Final = (
     Fault("full-disk", "no room left on Kafka's disk", _full_disk, needs_disks=True),
     Fault("full-spool", "the broker stands still, no room left on the gateway's disk", _full_spool, needs_disks=True),
     Fault("slow-disk", "Kafka's disk stalls again and again", _slow_disk, needs_disks=True),
-    Fault("clock-ahead", "the wall clock jumps an hour ahead, and back", _clock(HOUR_S), needs_clock=True),
-    Fault("clock-back", "the wall clock jumps an hour back, and ahead", _clock(-HOUR_S), needs_clock=True),
+    Fault("clock-ahead", "the wall clock jumps three hours ahead, and back", _clock(JUMP_S), needs_clock=True),
+    Fault("clock-back", "the wall clock jumps three hours back, and ahead", _clock(-JUMP_S), needs_clock=True),
     Fault("duplicates", "records written again, up to three times", _written_again),
     Fault("reordered", "records in any order, some before their turn", _out_of_order),
     Fault("corrupt", f"{NONSENSE} records of nonsense", _nonsense),

@@ -56,11 +56,13 @@ class Machine:
         settings: Settings,
         system: System,
         broker: EmbeddedBroker,
-        disks: tuple[Disk, Disk] | None,
+        disk: Disk | None,
+        spool_disk: Disk | None,
         clock: WallClock | None,
     ):
         self.settings = settings
-        self.disk, self.spool_disk = disks or (None, None)
+        self.disk = disk
+        self.spool_disk = spool_disk
         self.clock = clock
         self._system = system
         self._broker = broker
@@ -136,12 +138,11 @@ async def running(say: Say, *, own_disks: bool, own_clock: bool) -> AsyncIterato
         CallscopeError: something cannot start.
     """
     async with AsyncExitStack() as stack:
-        disks = None
-        if own_disks:
-            disks = stack.enter_context(Disk(DISK_MB)), stack.enter_context(Disk(SPOOL_DISK_MB))
+        disk = stack.enter_context(Disk(DISK_MB)) if own_disks else None
+        spool_disk = stack.enter_context(Disk(SPOOL_DISK_MB)) if own_disks else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="callscope-chaos-")))
-        data = (disks[0].root if disks else folder) / "kafka"
-        spool = (disks[1].root if disks else folder) / "spool"
+        data = (disk.root if disk else folder) / "kafka"
+        spool = (spool_disk.root if spool_disk else folder) / "spool"
         clock = WallClock(folder / "clock") if own_clock else None
         stack.enter_context(_environment({**_ENVIRONMENT, "CALLSCOPE_INGEST__SPOOL__DATA_DIR": str(spool)}))
         settings = load()
@@ -153,7 +154,7 @@ async def running(say: Say, *, own_disks: bool, own_clock: bool) -> AsyncIterato
             system = stack.enter_context(
                 supervisor.running(settings, chained=False, ephemeral=False, free_ports=True, say=say, workers=WORKERS)
             )
-        machine = Machine(settings, system, broker, disks, clock)
+        machine = Machine(settings, system, broker, disk, spool_disk, clock)
         stack.push_async_callback(machine.clean_up)
         yield machine
 

@@ -25,13 +25,14 @@ from processors.consent_reader import ConsentReader
 from processors.load import BEAT_S, Load, unheard
 from processors.outbox import Outbox
 from processors.records import Consent
+from processors.rejects import Rejects
 from processors.stages.detect import Detect
 from processors.stages.detectors import load_detectors
 from processors.stages.extract import Extract
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.stages.opensmile_engine import OpenSmilePool
-from processors.streams import DetectStreams, ExtractStreams, InferStreams, no_consents
+from processors.streams import DetectStreams, ExtractStreams, Failed, InferStreams, no_consents
 from processors.topology import STAGES, Pipeline
 from schemas.v1.status_pb2 import WorkerStatus
 
@@ -47,6 +48,7 @@ def build_pipeline(
     stage: str | None = None,
     tell: Callable[[WorkerStatus], None] = unheard,
     idle_stream_s: float | None = None,
+    failed: Failed = telemetry.stage_failed,
 ) -> Pipeline:
     """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all.
 
@@ -57,6 +59,7 @@ def build_pipeline(
         stage: the one that the worker runs; None: all.
         tell: gets the worker's status.
         idle_stream_s: instead of the configured one; see `DetectStreams`.
+        failed: told of records that a stage cannot work on; all others are worked on.
     """
     config = settings.processors
     idle_s = config.idle_stream_s if idle_stream_s is None else idle_stream_s
@@ -70,11 +73,11 @@ def build_pipeline(
     policy = Policy(config.infer.emotion_legs, config.infer.health_legs)
     infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
-        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, idle_s),
+        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, idle_s, failed),
         ExtractStreams(
-            lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract")
+            lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract"), failed
         ),
-        InferStreams(infer, clock_ns, consents, lambda: load.sheds("infer")),
+        InferStreams(infer, clock_ns, consents, lambda: load.sheds("infer"), failed),
         load,
     )
 
@@ -122,16 +125,18 @@ def build_app(
     """
     wiring = stage or "fused"
     app = faust_app(settings, wiring)
+    rejects = Rejects(wiring)
     pipeline = build_pipeline(
         settings,
         consents=consents,
         stage=stage,
         tell=lambda status: outbox.announce(status.worker, status.SerializeToString(deterministic=True)),
+        failed=rejects.failed,
     )
     if stage is None:
-        topology.fused(app, pipeline, outbox)
+        topology.fused(app, pipeline, outbox, rejects)
     else:
-        topology.chained(app, stage, pipeline, outbox)
+        topology.chained(app, stage, pipeline, outbox, rejects)
 
     @app.on_partitions_assigned.connect
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:

@@ -1,20 +1,51 @@
-"""A fetch's bytes to envelopes; what cannot be decoded is counted, logged and passed over, and the stream goes on."""
+"""A fetch's bytes to envelopes; what is not what its topic and key promise is rejected, and the stream goes on."""
 
 from __future__ import annotations
 
-from callscope import telemetry
+from callscope.topics import partition_of
 from processors import wire
 from processors.records import Envelope
+from processors.rejects import Rejects
 from processors.transport import Fetch
 
 
-def decode_fetch(fetch: Fetch) -> list[Envelope]:
-    """The fetch's records, in offset order within each partition, without those that their topic does not promise."""
+def decode_fetch(fetch: Fetch, partitions: int, rejects: Rejects) -> list[Envelope]:
+    """The fetch's records, in offset order within each partition, without those that are not what they should be.
+
+    Args:
+        fetch: what was read of one topic.
+        partitions: how many the topic has.
+        rejects: told of what is left out.
+    """
     envelopes = []
     for batch in fetch.batches.values():
         for record in batch.records:
             try:
-                envelopes.append(wire.decode(batch.tp.topic, record.value or b""))
+                envelopes.append(
+                    decode_record(batch.tp.topic, batch.tp.partition, record.key, record.value, partitions)
+                )
             except wire.Undecodable as error:
-                telemetry.record_undecodable(batch.tp.topic, batch.tp.partition, record.offset, str(error))
+                rejects.undecodable(batch, record, str(error))
     return envelopes
+
+
+def decode_record(topic: str, partition: int, key: bytes | None, value: bytes | None, partitions: int) -> Envelope:
+    """A record that is what its topic promises, and lies where records of its stream belong.
+
+    Args:
+        topic: where it was read.
+        partition: likewise.
+        key: its key.
+        value: its value.
+        partitions: how many the topic has.
+
+    Raises:
+        Undecodable: it is not; the message says why.
+    """
+    envelope = wire.decode(topic, value or b"")
+    stream = envelope.record.stream
+    if key != str(stream).encode():
+        raise wire.Undecodable(f"a record of {stream} under the key {key!r}"[:300])
+    if partition != (belongs := partition_of(stream.call_id, partitions)):
+        raise wire.Undecodable(f"a record of {stream}, whose partition is {belongs}, in partition {partition}")
+    return envelope

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache, partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from callscope import telemetry
 from callscope.clock import monotonic
+from callscope.dead_letters import key_of
 from callscope.streams import StreamId
-from callscope.topics import WORKER_STATUS, Topic, partition_of
+from callscope.topics import DEAD_LETTERS, WORKER_STATUS, Topic, partition_of
 from processors import wire
 from processors.records import Envelope
 from processors.transport import Batch, Fetch
+from schemas.v1.dead_letter_pb2 import DeadLetter
 
 POLL_INTERVAL_S = 0.02
 """How often delivery reports are looked at when nothing is being sent."""
@@ -27,6 +29,9 @@ def _headers(topic: Topic) -> list[tuple[str, str | bytes | None]]:
 
 class Outbox:
     """Produces records and keeps each batch's count of those that Kafka has not acknowledged.
+
+    Attributes:
+        partitions: of every topic.
 
     Args:
         producer: an idempotent confluent-kafka producer; delivery failures after its own retries are final.
@@ -45,11 +50,16 @@ class Outbox:
         self._producer = producer
         self._unhurried = unhurried
         self._unhurried_topics = unhurried_topics if unhurried is not None else ()
-        self._partitions = partitions
+        self.partitions = partitions
         self._failure: KafkaError | None = None
 
-    async def send(self, fetch: Fetch, envelopes: Iterable[Envelope]) -> None:
+    async def send(self, fetch: Fetch, envelopes: Iterable[Envelope], letters: Sequence[DeadLetter] = ()) -> None:
         """Produce what came of a fetch. Waits while the producer's bounded queue is full.
+
+        Args:
+            fetch: what it came of; it cannot be committed before all of this is acknowledged.
+            envelopes: the results.
+            letters: about those of its records that could not be worked on.
 
         Raises:
             RuntimeError: an earlier record could not be delivered; the worker must end and begin again at its commit.
@@ -57,6 +67,16 @@ class Outbox:
         await self.put(
             fetch, ((wire.topic_of(sent.record), sent.record.stream, wire.encode(sent)) for sent in envelopes)
         )
+        for letter in letters:
+            batch = fetch.batch_of(letter.partition)
+            batch.undelivered += 1
+            await self._produce(
+                DEAD_LETTERS,
+                key_of(letter),
+                letter.SerializeToString(),
+                letter.partition % self.partitions,
+                partial(self._delivered, batch),
+            )
 
     async def put(self, fetch: Fetch, encoded: Iterable[tuple[Topic, StreamId, bytes]]) -> None:
         """The same for records that are bytes already: topic, stream, value.
@@ -66,31 +86,36 @@ class Outbox:
         """
         callbacks: dict[int, Callable[..., None]] = {}  # one for all of a partition: one a record costs as much again
         for topic, stream, value in encoded:
-            partition = partition_of(stream.call_id, self._partitions)
+            partition = partition_of(stream.call_id, self.partitions)
             batch = fetch.batch_of(partition)
-            batch.undelivered += 1
             delivered = callbacks.get(partition)
             if delivered is None:
                 delivered = callbacks[partition] = partial(self._delivered, batch)
-            producer = self._producer
-            if topic.name in self._unhurried_topics and self._unhurried is not None:
-                producer = self._unhurried
-            while True:
-                try:
-                    producer.produce(
-                        topic.name,
-                        value=value,
-                        key=str(stream),
-                        partition=partition,
-                        headers=_headers(topic),
-                        on_delivery=delivered,
-                    )
-                    break
-                except BufferError:  # back-pressure: the broker is slower than we are
-                    telemetry.outbox_full()
-                    await asyncio.sleep(POLL_INTERVAL_S)
-                    self._poll()
+            batch.undelivered += 1
+            await self._produce(topic, str(stream), value, partition, delivered)
         self._poll()
+
+    async def _produce(
+        self, topic: Topic, key: str, value: bytes, partition: int, delivered: Callable[..., None]
+    ) -> None:
+        producer = self._producer
+        if topic.name in self._unhurried_topics and self._unhurried is not None:
+            producer = self._unhurried
+        while True:
+            try:
+                producer.produce(
+                    topic.name,
+                    value=value,
+                    key=key,
+                    partition=partition,
+                    headers=_headers(topic),
+                    on_delivery=delivered,
+                )
+                break
+            except BufferError:  # back-pressure: the broker is slower than we are
+                telemetry.outbox_full()
+                await asyncio.sleep(POLL_INTERVAL_S)
+                self._poll()
 
     def announce(self, worker: str, status: bytes) -> None:
         """Produce a record of `worker.status`; it belongs to no batch. With a full queue it is left out: more follow.
@@ -99,7 +124,7 @@ class Outbox:
             worker: its key.
             status: its value.
         """
-        partition = partition_of(worker, self._partitions)
+        partition = partition_of(worker, self.partitions)
         try:
             self._producer.produce(
                 WORKER_STATUS.name, value=status, key=worker, partition=partition, headers=_headers(WORKER_STATUS)

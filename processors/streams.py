@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -32,18 +33,26 @@ from processors.records import (
     WindowKind,
 )
 from processors.stages.arrival_clock import ArrivalClock
+from processors.stages.arrivals import Arrivals, Restart
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
 from processors.stages.extract import Extract
 from processors.stages.infer import Infer
 from processors.wire import LLD_COLUMNS
 
-T = TypeVar("T")
+T = TypeVar("T", FeatureWindow, SpeechFrame)
 
 _HALF_ENDED_STREAMS = 10_000
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
+Failed = Callable[[str, Envelope, Exception], None]
+"""Told of every record that a stage could not work on: the stage, the record, why. Only its stream is touched."""
+
+
+def not_expected(stage: str, envelope: Envelope, error: Exception) -> None:
+    """Where nobody looks into what fails: the caller has to."""
+    raise error
 
 
 @dataclass(slots=True)
@@ -64,13 +73,18 @@ class DetectStreams:
         make: makes the stage of a new stream.
         clock: for the ledger.
         idle_stream_s: a stream that got no audio for so long, while others did, is taken for ended; infinite: never.
+        failed: told of records that cannot be worked on.
     """
 
-    def __init__(self, make: Callable[[StreamId], Detect], clock: Clock, idle_stream_s: float) -> None:
+    def __init__(
+        self, make: Callable[[StreamId], Detect], clock: Clock, idle_stream_s: float, failed: Failed = not_expected
+    ) -> None:
         self._make = make
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
-        self._arrivals = ArrivalClock()
+        self._arrival_clock = ArrivalClock()
+        self._failed = failed
+        self._arrivals = Arrivals(lambda envelope, error: failed("detect", envelope, error))
         self._streams: dict[StreamId, _Heard] = {}
 
     def __len__(self) -> int:
@@ -79,45 +93,79 @@ class DetectStreams:
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
-        results: list[list[Envelope]] = [[] for _ in envelopes]
-        for turn in _turns(envelopes):
-            self._detect(turn, envelopes, results)
+        results = self._detect_all(self._arrivals(envelopes))
         if envelopes:
-            results.append(self._end_idle())
+            results += self._end_idle()
+        return results
+
+    def _detect_all(self, arrived: Sequence[Envelope | Restart]) -> list[Envelope]:
+        results: list[list[Envelope]] = [[] for _ in arrived]
+        for turn in _turns(arrived):
+            self._detect(turn, arrived, results)
         return [result for of_frame in results for result in of_frame]
 
-    def _detect(self, turn: Sequence[int], envelopes: Sequence[Envelope], results: list[list[Envelope]]) -> None:
+    def _detect(
+        self, turn: Sequence[int], arrived: Sequence[Envelope | Restart], results: list[list[Envelope]]
+    ) -> None:
         """Detect in those of the frames, which are of different streams; put what comes of each in its place."""
-        admitted: list[tuple[int, AudioFrame, _Heard, Pcm]] = []
+        admitted: list[tuple[int, Envelope, AudioFrame, _Heard, Pcm]] = []
         for i in turn:
-            envelope = envelopes[i]
+            envelope = arrived[i]
+            if isinstance(envelope, Restart):
+                results[i] = self._end(envelope.stream) if envelope.stream in self._streams else []
+                continue
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
             if heard is None:
                 heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
             heard.ledger = envelope.ledger
-            heard.heard_ns = self._arrivals.heard(envelope.ledger.arrived_ns)
+            heard.heard_ns = self._arrival_clock.heard(envelope.ledger.arrived_ns)
             heard.end = frame.start + len(frame.pcm)
-            admitted.append((i, frame, heard, heard.stage.admit(frame)))
-        judged = judge([(heard.stage.detector, pcm) for _, _, heard, pcm in admitted])
+            try:
+                admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
+            except Exception as error:  # whatever it is, it is this stream's
+                results[i] = self._start_over(envelope, frame, heard, error)
+        judged = judge([(heard.stage.detector, pcm) for _, _, _, heard, pcm in admitted])
         now = self._clock()
-        for (i, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
+        for (i, envelope, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
             if not len(pcm) and not frame.last:
                 continue
-            outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            try:
+                if isinstance(probabilities, Exception):
+                    raise probabilities
+                outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
+            except Exception as error:  # likewise
+                results[i] = self._start_over(envelope, frame, heard, error)
+                continue
             if outputs or frame.last:
                 heard.ledger = replace(heard.ledger, detected_ns=now)
                 results[i] = [Envelope(output, heard.ledger) for output in outputs]
             if frame.last:
                 results[i] += self._end(frame.stream)
 
+    def _start_over(self, envelope: Envelope, frame: AudioFrame, heard: _Heard, error: Exception) -> list[Envelope]:
+        """A record made the stage fail: what is open ends before it, and the stream goes on afresh behind it."""
+        self._failed("detect", envelope, error)
+        try:
+            outputs = heard.stage.flush()
+        except Exception:  # the stage is beyond that: what was open is lost with it; the record's failure is told
+            outputs = []
+        heard.stage = self._make(frame.stream)
+        results = [Envelope(output, heard.ledger) for output in outputs]
+        return results + self._end(frame.stream) if frame.last else results
+
     def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
-        return [envelope for stream in streams if stream in self._streams for envelope in self._end(stream)]
+        results: list[Envelope] = []
+        for stream in streams:
+            results += self._detect_all(self._arrivals.rest(stream))
+            if stream in self._streams:
+                results += self._end(stream)
+        return results
 
     def _end_idle(self) -> list[Envelope]:
-        now_ns = self._arrivals.now_ns
+        now_ns = self._arrival_clock.now_ns
         return self.end([stream for stream, heard in self._streams.items() if now_ns - heard.heard_ns > self._idle_ns])
 
     def _end(self, stream: StreamId) -> list[Envelope]:
@@ -127,14 +175,15 @@ class DetectStreams:
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
+        self._arrivals.drop(belongs)
         self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
 
 
-def _turns(envelopes: Sequence[Envelope]) -> list[list[int]]:
+def _turns(arrived: Sequence[Envelope | Restart]) -> list[list[int]]:
     """Places of the envelopes in turns: the first ones of each stream, the second ones, ..."""
     places: dict[StreamId, list[int]] = {}
-    for i, envelope in enumerate(envelopes):
-        places.setdefault(envelope.record.stream, []).append(i)
+    for i, one in enumerate(arrived):
+        places.setdefault(one.stream if isinstance(one, Restart) else one.record.stream, []).append(i)
     return [[i for i in turn if i is not None] for turn in zip_longest(*places.values())]
 
 
@@ -150,12 +199,20 @@ class ExtractStreams:
         make: makes the stage of a new stream.
         clock: for the ledger.
         sheds: whether features are to be left out; asked once a batch.
+        failed: told of records that cannot be worked on.
     """
 
-    def __init__(self, make: Callable[[StreamId], Extract], clock: Clock, sheds: Callable[[], bool] = never) -> None:
+    def __init__(
+        self,
+        make: Callable[[StreamId], Extract],
+        clock: Clock,
+        sheds: Callable[[], bool] = never,
+        failed: Failed = not_expected,
+    ) -> None:
         self._make = make
         self._clock = clock
         self._sheds = sheds
+        self._failed = failed
         self._streams: dict[StreamId, Extract] = {}
 
     def __len__(self) -> int:
@@ -172,19 +229,24 @@ class ExtractStreams:
                 continue
             if frame.stream_ended:
                 stage = self._streams.pop(frame.stream, None)
-                outputs = [*(stage.flush() if stage else ()), _stream_end(frame)]
+                left = [] if stage is None else self._step(partial(_flush, stage), stage, envelope, frame)
+                outputs = [*left, _stream_end(frame)]
             else:
                 stage = self._streams.get(frame.stream)
                 if stage is None:
                     stage = self._streams[frame.stream] = self._make(frame.stream)
-                outputs = self._step(stage.leave_out if shed else stage.step, stage, frame)
+                outputs = self._step(stage.leave_out if shed else stage.step, stage, envelope, frame)
             if outputs:
                 ledger = replace(envelope.ledger, extracted_ns=self._clock())
                 results += [Envelope(output, ledger) for output in outputs]
         return results
 
     def _step(
-        self, step: Callable[[SpeechFrame], list[FeatureWindow]], stage: Extract, frame: SpeechFrame
+        self,
+        step: Callable[[SpeechFrame], list[FeatureWindow]],
+        stage: Extract,
+        envelope: Envelope,
+        frame: SpeechFrame,
     ) -> list[FeatureWindow]:
         try:
             outputs = step(frame)
@@ -196,11 +258,19 @@ class ExtractStreams:
             telemetry.segment_without_features(str(frame.stream), frame.segment, str(error))
             stage.drop()
             return []
+        except Exception as error:  # likewise, but nobody expects this one
+            self._failed("extract", envelope, error)
+            stage.drop()
+            return []
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         for stream in [stream for stream in self._streams if belongs(stream)]:
             self._streams.pop(stream).drop()
+
+
+def _flush(stage: Extract, _: SpeechFrame) -> list[FeatureWindow]:
+    return stage.flush()
 
 
 def _stream_end(frame: SpeechFrame) -> FeatureWindow:
@@ -236,6 +306,7 @@ class InferStreams:
         consents: what was allowed or refused since it was last asked; asked before every batch.
         sheds: whether windows and speech are to be passed over; asked once a batch. Utterances are judged all the same:
             there are few, and baselines rest on them.
+        failed: told of records that cannot be worked on.
     """
 
     def __init__(
@@ -244,8 +315,10 @@ class InferStreams:
         clock: Clock,
         consents: Callable[[], Sequence[Consent]] = no_consents,
         sheds: Callable[[], bool] = never,
+        failed: Failed = not_expected,
     ) -> None:
         self._sheds = sheds
+        self._failed = failed
         self._infer = infer
         self._clock = clock
         self._fresh_consents = consents
@@ -311,6 +384,8 @@ class InferStreams:
         if not waiting:
             return []
         insights_by_record = judge([record for record, _ in waiting])
+        for failure in self._infer.take_failures():
+            self._failed("infer", Envelope(*waiting[failure.index]), failure.error)
         now = self._clock()
         return [
             Envelope(insight, replace(ledger, inferred_ns=now))

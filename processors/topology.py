@@ -8,6 +8,8 @@
 Models of the waveform hear voice.speech: then infer reads that too. What speakers allowed or refused it learns from
 call.events before every batch (`processors.consent_reader`).
 
+What cannot be worked on goes to dead.letters (`processors.rejects`), and nothing else is touched.
+
 Under load (`processors.load`) infer passes windows over, then extract leaves features out; detect never does.
 
 Two wirings of the same stages write the same records to the same topics. `chained`: every stage is a Faust agent of its
@@ -29,6 +31,7 @@ from processors.intake import decode_fetch
 from processors.load import Load
 from processors.outbox import Outbox
 from processors.records import Envelope, SpeechFrame
+from processors.rejects import Rejects
 from processors.streams import DetectStreams, ExtractStreams, InferStreams
 from processors.transport import RecordBatches
 
@@ -61,19 +64,20 @@ class Pipeline:
         return [*heard, *described, *judged]
 
 
-def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox) -> None:
+def fused(app: faust.App, pipeline: Pipeline, outbox: Outbox, rejects: Rejects) -> None:
     """One agent does everything."""
     frames = app.topic(AUDIO_FRAMES.name, schema=RecordBatches())
 
     @app.agent(frames, name="analyse")
     async def analyse(fetches: Any) -> None:
         async for fetch in fetches:
-            records = decode_fetch(fetch)
+            records = decode_fetch(fetch, outbox.partitions, rejects)
             pipeline.load.observe(records)
-            await outbox.send(fetch, pipeline(records))
+            results = pipeline(records)
+            await outbox.send(fetch, results, rejects.take(fetch))
 
 
-def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> None:
+def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox, rejects: Rejects) -> None:
     """One agent does one stage; the others run in other workers. A stage of two topics has an agent for each."""
     steps: Mapping[str, tuple[Step, Sequence[Topic]]] = {
         "detect": (pipeline.detect, [AUDIO_FRAMES]),
@@ -86,9 +90,10 @@ def chained(app: faust.App, stage: str, pipeline: Pipeline, outbox: Outbox) -> N
         @app.agent(app.topic(topic.name, schema=RecordBatches()), name=f"{stage} {topic.name}")
         async def work(fetches: Any) -> None:
             async for fetch in fetches:
-                records = decode_fetch(fetch)
+                records = decode_fetch(fetch, outbox.partitions, rejects)
                 pipeline.load.observe(records)
-                await outbox.send(fetch, step(records))
+                results = step(records)
+                await outbox.send(fetch, results, rejects.take(fetch))
 
     for topic in topics:
         read(topic)

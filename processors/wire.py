@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from callscope.feature_sets import EGEMAPS_LLDS
-from callscope.streams import StreamId
+from callscope.streams import StreamId, is_name, tenant_and_call_id
 from callscope.topics import AUDIO_FRAMES, VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS, VOICE_SPEECH, Topic
 from processors.records import (
+    FRAME_SAMPLES,
     ActivityKind,
     AudioFrame,
     Consent,
@@ -34,6 +36,8 @@ from schemas.v1 import activity_pb2, audio_pb2, events_pb2, features_pb2, insigh
 LLD_COLUMNS = len(EGEMAPS_LLDS)
 """Low-level descriptors of eGeMAPSv02."""
 
+_LATEST = 2**53
+"""No media time is later: that is where whole numbers end to be exact as floats, after 17,000 years."""
 _NO_AUDIO = np.zeros(0, np.int16)
 _NO_AUDIO.flags.writeable = False
 
@@ -69,8 +73,8 @@ def decode(topic: str, value: bytes) -> Envelope:
         message: Any = kind.FromString(value)
     except DecodeError as error:
         raise Undecodable(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
-    if not message.call_id or not message.leg:
-        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without call id or leg")
+    if not _is_stream(message.call_id, message.leg):
+        raise Undecodable(f"a {kind.DESCRIPTOR.full_name} without a proper call id and leg")
     try:
         record = read(message)
     except ValueError as error:
@@ -99,6 +103,18 @@ def decode_consent(value: bytes, written_ms: int) -> Consent | None:
     if message.kind != events_pb2.CallEvent.CONSENT:
         return None
     return Consent(message.call_id, message.leg, message.at, message.allowed, tuple(message.purposes), written_ms)
+
+
+@lru_cache(maxsize=65_536)
+def _is_stream(topic_call_id: str, leg: str) -> bool:
+    tenant, call_id = tenant_and_call_id(topic_call_id)
+    return is_name(call_id) and is_name(leg) and "/" not in tenant
+
+
+def _media_time(samples: int) -> int:
+    if samples > _LATEST:
+        raise Undecodable(f"a media time of {samples} samples")
+    return samples
 
 
 def _ledger_message(ledger: Ledger) -> ledger_pb2.Ledger:
@@ -131,7 +147,11 @@ def _audio_frame_to(record: AudioFrame) -> audio_pb2.AudioFrame:
 
 def _audio_frame_from(message: audio_pb2.AudioFrame) -> AudioFrame:
     stream = StreamId(message.call_id, message.leg)
-    return AudioFrame(stream, message.seq, message.start, _pcm(message), message.gap_before, message.last)
+    pcm = _pcm(message)
+    if len(pcm) % FRAME_SAMPLES:
+        raise Undecodable(f"{len(pcm)} samples, which are no whole frames of {FRAME_SAMPLES}")
+    start, gap = _media_time(message.start), _media_time(message.gap_before)
+    return AudioFrame(stream, message.seq, start, pcm, gap, message.last)
 
 
 def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
@@ -149,9 +169,8 @@ def _speech_frame_to(record: SpeechFrame) -> audio_pb2.SpeechFrame:
 
 def _speech_frame_from(message: audio_pb2.SpeechFrame) -> SpeechFrame:
     stream = StreamId(message.call_id, message.leg)
-    return SpeechFrame(
-        stream, message.segment, message.start, _pcm(message), message.last, message.stream_ended, message.lost
-    )
+    segment, start = _media_time(message.segment), _media_time(message.start)
+    return SpeechFrame(stream, segment, start, _pcm(message), message.last, message.stream_ended, message.lost)
 
 
 def _activity_to(record: VoiceActivity) -> activity_pb2.VoiceActivity:
@@ -240,10 +259,10 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
     }
     return FeatureWindow(
         stream=StreamId(message.call_id, message.leg),
-        segment=message.segment,
+        segment=_media_time(message.segment),
         kind=WindowKind(message.kind),
-        start=message.start,
-        duration=message.duration,
+        start=_media_time(message.start),
+        duration=_media_time(message.duration),
         coverage=message.coverage,
         lookahead=message.lookahead,
         feature_set=message.feature_set,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import floor
 
@@ -65,8 +66,24 @@ class Policy:
                 return True
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A record that could not be worked on.
+
+    Attributes:
+        index: its place among those that were given together.
+        error: what was raised.
+    """
+
+    index: int
+    error: Exception
+
+
 class Infer:
     """The infer stage, of all streams.
+
+    A record on which a model fails, or cannot be prepared, says so in its insights; all others get the same bits as
+    without it.
 
     Attributes:
         withheld: how many windows were kept from each model, by (its name, "policy" or "consent"); only ever grows.
@@ -88,12 +105,18 @@ class Infer:
         self._consents = Consents(VOICE_FEATURES.retention_ms)
         self._voices: dict[tuple[StreamId, str], _Voice] = {}
         self._excerpts: dict[tuple[StreamId, str], Excerpts] = {}
+        self._failures: list[Failure] = []
         self.withheld: Counter[tuple[str, str]] = Counter()
         self.listens = bool(self._on_audio)
 
     def obey(self, consent: Consent) -> None:
         """Take in what a speaker allowed or refused. It holds by media time, also for windows that come again."""
         self._consents.note(consent)
+
+    def take_failures(self) -> list[Failure]:
+        """What failed in the last call of `step_many` or `hear`; each record at most once."""
+        failures, self._failures = self._failures, []
+        return list({failure.index: failure for failure in reversed(failures)}.values())
 
     def step(self, window: FeatureWindow) -> list[Insight]:
         """One window; see `step_many`."""
@@ -113,9 +136,11 @@ class Infer:
                 if _KIND_NAMES[window.kind] in kinds and self._may_run(
                     model.manifest, window.stream, window.start, window.start + window.duration
                 ):
-                    asked.append(self._about_window(index, window, model.manifest))
+                    with self._blaming(index):
+                        asked.append(self._about_window(index, window, model.manifest))
                 elif window.kind is WindowKind.UTTERANCE:  # nothing said of it, but it may tell what is usual
-                    self._learn(window, model.manifest)
+                    with self._blaming(index):
+                        self._learn(window, model.manifest)
             self._answer(model, asked)
             for question in asked:
                 insights[question.index].append(_insight(model.manifest, question))
@@ -135,11 +160,14 @@ class Infer:
                     if frame.last:
                         self.withheld[model.manifest.name, "policy"] += 1
                     continue
-                asked += [
-                    _about_excerpt(index, excerpt, waveform)
-                    for excerpt in self._excerpts_of(model, waveform, frame.stream).step(frame)
-                    if self._may_run(model.manifest, excerpt.stream, excerpt.start, excerpt.start + len(excerpt.pcm))
-                ]
+                with self._blaming(index):
+                    asked += [
+                        _about_excerpt(index, excerpt, waveform)
+                        for excerpt in self._excerpts_of(model, waveform, frame.stream).step(frame)
+                        if self._may_run(
+                            model.manifest, excerpt.stream, excerpt.start, excerpt.start + len(excerpt.pcm)
+                        )
+                    ]
             self._answer(model, asked)
             for question in asked:
                 insights[question.index].append(_insight(model.manifest, question))
@@ -217,15 +245,34 @@ class Infer:
 
     def _answer(self, model: Model, asked: Sequence[_Question]) -> None:
         for batch in _batches([question for question in asked if not question.unknown_because], self._max_batch):
-            rows = np.array([question.row for question in batch], np.float32)
-            if model.manifest.baseline is None:
-                answers = model.run(rows)
-            else:
-                mean = np.array([question.baseline.mean for question in batch], np.float32)
-                deviation = np.array([question.baseline.deviation for question in batch], np.float32)
-                answers = model.run(rows, mean, deviation)
-            for question, answer in zip(batch, answers.tolist(), strict=True):
-                question.answer = answer
+            try:
+                _ask(model, batch)
+            except Exception:  # one of them is to blame: alone, each fails for itself
+                for question in batch:
+                    with self._blaming(question.index):
+                        question.unknown_because = "the model failed on it"
+                        _ask(model, [question])
+                        question.unknown_because = ""
+
+    @contextmanager
+    def _blaming(self, index: int) -> Iterator[None]:
+        """What fails in here is the fault of one record, and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            self._failures.append(Failure(index, error))
+
+
+def _ask(model: Model, batch: Sequence[_Question]) -> None:
+    rows = np.array([question.row for question in batch], np.float32)
+    if model.manifest.baseline is None:
+        answers = model.run(rows)
+    else:
+        mean = np.array([question.baseline.mean for question in batch], np.float32)
+        deviation = np.array([question.baseline.deviation for question in batch], np.float32)
+        answers = model.run(rows, mean, deviation)
+    for question, answer in zip(batch, answers.tolist(), strict=True):
+        question.answer = answer
 
 
 _NOBODY = Baseline.empty(0)

@@ -86,28 +86,42 @@ def load_detectors(config: DetectConfig) -> None:
         shipped_model()
 
 
-def judge(waiting: Sequence[tuple[Detector, Pcm]]) -> list[NDArray[np.float64]]:
+def judge(waiting: Sequence[tuple[Detector, Pcm]]) -> list[NDArray[np.float64] | Exception]:
     """`probabilities` of many streams at once; each gets the bits that it would get alone.
 
     Args:
         waiting: each stream's detector, no detector twice, and the audio it should judge, shape (n * hop,).
 
     Returns:
-        The probabilities of each, in the same order.
+        The probabilities of each, in the same order. Where a detector fails, what it raised, and only there.
     """
-    out = [np.zeros(0)] * len(waiting)
-    together: dict[int, tuple[list[int], list[SileroDetector], list[Pcm]]] = {}
+    out: list[NDArray[np.float64] | Exception] = [np.zeros(0)] * len(waiting)
+    together: dict[int, list[tuple[int, SileroDetector, Pcm]]] = {}
     for i, (detector, pcm) in enumerate(waiting):
         if not len(pcm):
             continue
         if isinstance(detector, SileroDetector):
-            places, detectors, audio = together.setdefault(id(detector.model), ([], [], []))
-            places.append(i)
-            detectors.append(detector)
-            audio.append(pcm)
+            together.setdefault(id(detector.model), []).append((i, detector, pcm))
         else:
-            out[i] = detector.probabilities(pcm)
-    for places, detectors, audio in together.values():
-        for i, found in zip(places, detectors[0].model.judge(detectors, audio), strict=True):
-            out[i] = found
+            out[i] = _alone(detector, pcm)
+    for places in together.values():
+        # What a detector remembers is replaced, never changed in place: so this is enough to go back to it.
+        before = [vars(detector).copy() for _, detector, _ in places]
+        try:
+            found: Sequence[NDArray[np.float64] | Exception] = places[0][1].model.judge(
+                [detector for _, detector, _ in places], [pcm for _, _, pcm in places]
+            )
+        except Exception:  # one of them is to blame: alone, each fails for itself
+            for (_, detector, _), memory in zip(places, before, strict=True):
+                vars(detector).update(memory)
+            found = [_alone(detector, pcm) for _, detector, pcm in places]
+        for (i, _, _), probabilities in zip(places, found, strict=True):
+            out[i] = probabilities
     return out
+
+
+def _alone(detector: Detector, pcm: Pcm) -> NDArray[np.float64] | Exception:
+    try:
+        return detector.probabilities(pcm)
+    except Exception as error:
+        return error

@@ -1,0 +1,192 @@
+"""Puts each stream's audio in the order of media time: what came twice, or out of order, leaves no trace.
+
+A record *follows* when it begins where the one before it ended, or says itself, with its number in turn, that what lies
+between never came (`gap_before`). One that begins later waits for what belongs between; one that holds nothing new is
+passed over. Nothing waits for ever:
+
+- `WAITING` records wait and nothing has followed since the first of them: what they wait for is lost. The stream goes
+  on with the earliest of them that lead on to the next, as over a hole.
+- `WAITING` records have followed since a record came, and none led up to it: it does not belong to this stream's audio
+  (a corrupt media time), and is refused.
+
+A stream ends with its `last` record. What comes after that and is not younger is a repetition; what is younger begins
+the stream anew, as its first record (number 0) also does where no end was seen.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from callscope.streams import StreamId
+from processors.records import RATE_HZ, AudioFrame, Envelope
+
+WAITING: Final = 16
+"""Records of a stream: about a third of a second of 20 ms, one of 60 ms."""
+FAR_S: Final = 60
+"""What waits so far ahead when its stream is taken for ended belongs to something else."""
+ENDED: Final = 20_000
+"""Streams of which it is remembered that they have ended; the oldest go first."""
+
+
+class OutOfPlace(ValueError):
+    """A record whose media time leads nowhere near its stream's audio."""
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    start: int
+    envelope: Envelope = field(compare=False)
+    passed: int = field(default=0, compare=False)
+    """Records that have followed since it came."""
+
+    @property
+    def frame(self) -> AudioFrame:
+        assert isinstance(self.envelope.record, AudioFrame)
+        return self.envelope.record
+
+
+@dataclass(slots=True)
+class _Arrival:
+    end: int
+    seq: int
+    arrived_ns: int
+    waiting: list[_Waiting] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Stands before the first record of a stream that begins anew though its end was never seen."""
+
+    stream: StreamId
+
+
+class Arrivals:
+    """Where each stream stands, and what waits for its turn.
+
+    Args:
+        refuse: told of every record that does not belong to its stream, and why.
+    """
+
+    def __init__(self, refuse: Callable[[Envelope, OutOfPlace], None]) -> None:
+        self._refuse = refuse
+        self._streams: dict[StreamId, _Arrival] = {}
+        self._ended: OrderedDict[StreamId, int] = OrderedDict()
+
+    def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope | Restart]:
+        """The records whose turn it is, those of each stream in the order of their media time."""
+        out: list[Envelope | Restart] = []
+        for envelope in envelopes:
+            self._take(envelope, out)
+        return out
+
+    def rest(self, stream: StreamId) -> list[Envelope]:
+        """What still waits of a stream that is over, in order, without what is far away; it is forgotten here."""
+        known = self._streams.pop(stream, None)
+        if known is None:
+            return []
+        self._remember_end(stream, known.arrived_ns)
+        near = [waiting for waiting in known.waiting if waiting.start - known.end <= FAR_S * RATE_HZ]
+        self._turn_away([waiting for waiting in known.waiting if waiting not in near], known.end)
+        return [waiting.envelope for waiting in near]
+
+    def drop(self, belongs: Callable[[StreamId], bool]) -> None:
+        """Forget streams: another worker has them now."""
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            del self._streams[stream]
+        for stream in [stream for stream in self._ended if belongs(stream)]:
+            del self._ended[stream]
+
+    def _take(self, envelope: Envelope, out: list[Envelope | Restart]) -> None:
+        frame = envelope.record
+        assert isinstance(frame, AudioFrame)
+        arrived_ns = envelope.ledger.arrived_ns
+        known = self._streams.get(frame.stream)
+        if known is None:
+            ended_ns = self._ended.get(frame.stream)
+            if ended_ns is not None and 0 < arrived_ns <= ended_ns:
+                return
+            known = self._streams[frame.stream] = _Arrival(frame.start, frame.seq, arrived_ns)
+        elif frame.seq == 0 and known.seq > 1 and arrived_ns > known.arrived_ns and frame.start < known.end:
+            out += [waiting.envelope for waiting in known.waiting]
+            out.append(Restart(frame.stream))
+            known = self._streams[frame.stream] = _Arrival(frame.start, 0, arrived_ns)
+        if _follows(frame, known):
+            self._let_through(envelope, known, out)
+        elif frame.last or frame.start + len(frame.pcm) > known.end:
+            self._hold(envelope, known, out)
+
+    def _let_through(self, envelope: Envelope, known: _Arrival, out: list[Envelope | Restart]) -> None:
+        if not self._pass(envelope, known, out):
+            return
+        while known.waiting:
+            waiting = known.waiting[0]
+            if not _follows(waiting.frame, known):
+                break
+            del known.waiting[0]
+            if not self._pass(waiting.envelope, known, out):
+                return
+        for waiting in known.waiting:
+            waiting.passed += 1
+        if lost := [waiting for waiting in known.waiting if waiting.passed > WAITING]:
+            known.waiting = [waiting for waiting in known.waiting if waiting.passed <= WAITING]
+            self._turn_away(lost, known.end)
+
+    def _pass(self, envelope: Envelope, known: _Arrival, out: list[Envelope | Restart]) -> bool:
+        """Hand a record on, if there is anything new in it; False where the stream ends with it."""
+        frame = envelope.record
+        assert isinstance(frame, AudioFrame)
+        end = frame.start + len(frame.pcm)
+        if end <= known.end and not frame.last and known.seq > frame.seq:
+            return True
+        known.end = max(known.end, end)
+        known.seq = max(known.seq, frame.seq + 1)
+        known.arrived_ns = envelope.ledger.arrived_ns
+        out.append(envelope)
+        if frame.last:
+            del self._streams[frame.stream]
+            self._remember_end(frame.stream, known.arrived_ns)
+            self._turn_away(known.waiting, known.end)
+        return not frame.last
+
+    def _hold(self, envelope: Envelope, known: _Arrival, out: list[Envelope | Restart]) -> None:
+        frame = envelope.record
+        assert isinstance(frame, AudioFrame)
+        if any((waiting.start, waiting.frame.seq) == (frame.start, frame.seq) for waiting in known.waiting):
+            return
+        insort(known.waiting, _Waiting(frame.start, envelope))
+        if sum(not waiting.passed for waiting in known.waiting) >= WAITING or len(known.waiting) > 2 * WAITING:
+            at = _earliest_run(known.waiting)
+            self._turn_away(known.waiting[:at], known.end)
+            first = known.waiting[at]
+            known.waiting = known.waiting[at + 1 :]
+            known.end, known.seq = first.frame.start, first.frame.seq  # over the hole
+            self._let_through(first.envelope, known, out)
+
+    def _turn_away(self, waiting: Iterable[_Waiting], end: int) -> None:
+        for one in waiting:
+            ahead_s = (one.start - end) / RATE_HZ
+            problem = f"it begins {ahead_s:.2f} s behind its stream's audio, and nothing that came leads up to it"
+            self._refuse(one.envelope, OutOfPlace(problem))
+
+    def _remember_end(self, stream: StreamId, arrived_ns: int) -> None:
+        self._ended[stream] = arrived_ns
+        self._ended.move_to_end(stream)
+        if len(self._ended) > ENDED:
+            self._ended.popitem(last=False)
+
+
+def _follows(frame: AudioFrame, known: _Arrival) -> bool:
+    return frame.start <= known.end or (frame.start - frame.gap_before <= known.end and frame.seq <= known.seq)
+
+
+def _earliest_run(waiting: Sequence[_Waiting]) -> int:
+    """Place of the first of the earliest two that follow on each other; of the earliest, where none do."""
+    for at, (one, next_one) in enumerate(pairwise(waiting)):
+        if one.start < next_one.start <= one.start + len(one.frame.pcm) + next_one.frame.gap_before:
+            return at
+    return 0
