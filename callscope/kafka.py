@@ -23,6 +23,10 @@ librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
 logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
 
+_ANY_TIME: Final = str(2**63 - 1)
+"""By itself Kafka refuses, for good, what is stamped more than an hour ahead of its own clock. A machine whose clock is
+wrong shall seem early to others, and not lose a call."""
+
 _NOT_YET: Final = {
     "NOT_LEADER_FOR_PARTITION",
     "LEADER_NOT_AVAILABLE",
@@ -122,6 +126,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             num_partitions=wanted,
             replication_factor=settings.topics.replication,
             config={
+                "message.timestamp.after.max.ms": _ANY_TIME,
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
                 "cleanup.policy": "delete",
             },

@@ -7,6 +7,7 @@ and nowhere else. Metric names are an interface. Nothing here logs a secret, a t
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 
@@ -120,6 +121,25 @@ def tokens_in_the_clear(whose: str, host: str) -> None:
 _ingest = logging.getLogger("callscope.ingest")
 KAFKA_CLIENT = logging.getLogger("callscope.ingest.kafka")
 """Where the gateway's librdkafka logs; by itself it would write to standard error in a format of its own."""
+
+
+class _Seldom(logging.Filter):
+    """Lets one line of a kind (librdkafka's first word: FAIL, ERROR) through in 30 s: it repeats itself for hours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now_s = record.getMessage().partition(" ")[0], monotonic()
+        if now_s - self._last_s.get(kind, -math.inf) < _REPEATED_S:
+            return False
+        self._last_s[kind] = now_s
+        return True
+
+
+_REPEATED_S = 30.0
+KAFKA_CLIENT.addFilter(_Seldom())
 
 _streams_open = Gauge("callscope_ingest_streams_open", "Streams being received", ["source"])
 _streams = Counter("callscope_ingest_streams_total", "Streams received", ["source"])

@@ -512,7 +512,7 @@ class Source:
             raise failure
 
     async def delivered(self, *, in_kafka: bool = False) -> None:
-        """Return when everything is safe: acknowledged by Kafka, or, if that takes too long, on this machine's disk.
+        """Return when everything is safe: acknowledged by Kafka, or, while that is away, on this machine's disk.
 
         Args:
             in_kafka: the disk is not enough. While everything is on it this waits for Kafka, however long that takes.
@@ -523,13 +523,13 @@ class Source:
         deadline = monotonic() + self._intake.publish_timeout_s
         while not all(delivery.is_settled for delivery in self._deliveries.values()):
             is_kept = all(delivery.is_kept for delivery in self._deliveries.values())
-            if is_kept and in_kafka and self._intake.is_stopping:
+            if is_kept and not in_kafka:
+                break
+            if is_kept and self._intake.is_stopping:
                 raise NotPublished(
                     "The gateway ends while Kafka is away. All that came is kept on its disk, and is delivered when a "
                     "gateway starts there again: do not send it again."
                 )
-            if is_kept and not in_kafka and (self._intake.is_stopping or monotonic() > deadline):
-                break
             if not is_kept and monotonic() > deadline:
                 raise NotPublished(
                     f"Kafka did not acknowledge the end within {self._intake.publish_timeout_s:g} s. What was "

@@ -345,6 +345,7 @@ class KafkaPublisher:
                 key=item.key,
                 value=item.value,
                 partition=partition,
+                timestamp=wall_ns() // 1_000_000,  # or librdkafka takes the time of day, which may jump
                 headers=_HEADERS[item.topic],
                 on_delivery=partial(self._on_report, lane, item),
             )

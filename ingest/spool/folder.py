@@ -13,6 +13,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -106,8 +107,11 @@ class SpoolFolder:
             The segments in order.
 
         Raises:
-            OSError: the folders cannot be read.
+            OSError: the folders cannot be read, or no folder could be made when it is needed.
         """
+        there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(f"nothing can be written below {there}")
         taken: defaultdict[int, int] = defaultdict(int)
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             lock = _locked(folder)
@@ -174,10 +178,15 @@ class SpoolFolder:
             data, offset = framing.header() + data, 0
         file = self._file(partition, number)
         self._unsynced.add((partition, number))
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(file, left, offset)
-            left, offset = left[written:], offset + written
+        left, at = memoryview(data), offset
+        try:
+            while left:
+                written = os.pwrite(file, left, at)
+                left, at = left[written:], at + written
+        except OSError:
+            with suppress(OSError):  # a part of it may be there, and must not be taken for what comes to its place
+                os.ftruncate(file, offset)
+            raise
 
     def _file(self, partition: int, number: int) -> int:
         file = self._files.get((partition, number))

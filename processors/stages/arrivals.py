@@ -9,8 +9,9 @@ passed over. Nothing waits for ever:
 - `WAITING` records have followed since a record came, and none led up to it: it does not belong to this stream's audio
   (a corrupt media time), and is refused.
 
-A stream ends with its `last` record. What comes after that and is not younger is a repetition; what is younger begins
-the stream anew, as its first record (number 0) also does where no end was seen.
+A stream ends with its `last` record. What comes after that and reaches no further is a repetition. A first record (number
+0, at media time 0) with another arrival than the stream's own first one begins it anew, also where no end was seen. A
+gateway that takes a stream over from another counts its records from 0 too, but goes on in media time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -54,6 +55,8 @@ class _Waiting:
 class _Arrival:
     end: int
     seq: int
+    first_ns: int | None
+    """Arrival of its first record; None: that was read by another worker."""
     arrived_ns: int
     waiting: list[_Waiting] = field(default_factory=list)
 
@@ -75,7 +78,7 @@ class Arrivals:
     def __init__(self, refuse: Callable[[Envelope, OutOfPlace], None]) -> None:
         self._refuse = refuse
         self._streams: dict[StreamId, _Arrival] = {}
-        self._ended: OrderedDict[StreamId, int] = OrderedDict()
+        self._ended: OrderedDict[StreamId, _Arrival] = OrderedDict()
 
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope | Restart]:
         """The records whose turn it is, those of each stream in the order of their media time."""
@@ -89,7 +92,7 @@ class Arrivals:
         known = self._streams.pop(stream, None)
         if known is None:
             return []
-        self._remember_end(stream, known.arrived_ns)
+        self._remember_end(stream, known)
         near = [waiting for waiting in known.waiting if waiting.start - known.end <= FAR_S * RATE_HZ]
         self._turn_away([waiting for waiting in known.waiting if waiting not in near], known.end)
         return [waiting.envelope for waiting in near]
@@ -106,18 +109,20 @@ class Arrivals:
         assert isinstance(frame, AudioFrame)
         arrived_ns = envelope.ledger.arrived_ns
         known = self._streams.get(frame.stream)
+        is_first = frame.seq == 0 and frame.start == 0
         if known is None:
-            ended_ns = self._ended.get(frame.stream)
-            if ended_ns is not None and 0 < arrived_ns <= ended_ns:
+            ended = self._ended.get(frame.stream)
+            if ended is not None and not (_is_anew(frame, arrived_ns, ended) if is_first else _end(frame) > ended.end):
                 return
-            known = self._streams[frame.stream] = _Arrival(frame.start, frame.seq, arrived_ns)
-        elif frame.seq == 0 and known.seq > 1 and arrived_ns > known.arrived_ns and frame.start < known.end:
+            first_ns = arrived_ns if is_first else None
+            known = self._streams[frame.stream] = _Arrival(frame.start, frame.seq, first_ns, arrived_ns)
+        elif is_first and _is_anew(frame, arrived_ns, known):
             out += [waiting.envelope for waiting in known.waiting]
             out.append(Restart(frame.stream))
-            known = self._streams[frame.stream] = _Arrival(frame.start, 0, arrived_ns)
+            known = self._streams[frame.stream] = _Arrival(0, 0, arrived_ns, arrived_ns)
         if _follows(frame, known):
             self._let_through(envelope, known, out)
-        elif frame.last or frame.start + len(frame.pcm) > known.end:
+        elif frame.last or _end(frame) > known.end:
             self._hold(envelope, known, out)
 
     def _let_through(self, envelope: Envelope, known: _Arrival, out: list[Envelope | Restart]) -> None:
@@ -140,7 +145,7 @@ class Arrivals:
         """Hand a record on, if there is anything new in it; False where the stream ends with it."""
         frame = envelope.record
         assert isinstance(frame, AudioFrame)
-        end = frame.start + len(frame.pcm)
+        end = _end(frame)
         if end <= known.end and not frame.last and known.seq > frame.seq:
             return True
         known.end = max(known.end, end)
@@ -149,7 +154,7 @@ class Arrivals:
         out.append(envelope)
         if frame.last:
             del self._streams[frame.stream]
-            self._remember_end(frame.stream, known.arrived_ns)
+            self._remember_end(frame.stream, known)
             self._turn_away(known.waiting, known.end)
         return not frame.last
 
@@ -173,11 +178,22 @@ class Arrivals:
             problem = f"it begins {ahead_s:.2f} s behind its stream's audio, and nothing that came leads up to it"
             self._refuse(one.envelope, OutOfPlace(problem))
 
-    def _remember_end(self, stream: StreamId, arrived_ns: int) -> None:
-        self._ended[stream] = arrived_ns
+    def _remember_end(self, stream: StreamId, known: _Arrival) -> None:
+        self._ended[stream] = replace(known, waiting=[])
         self._ended.move_to_end(stream)
         if len(self._ended) > ENDED:
             self._ended.popitem(last=False)
+
+
+def _end(frame: AudioFrame) -> int:
+    return frame.start + len(frame.pcm)
+
+
+def _is_anew(frame: AudioFrame, arrived_ns: int, known: _Arrival) -> bool:
+    """Whether a first record begins another stream of the same name, and is not the first one's once more."""
+    if known.first_ns is None:  # nothing else is left to tell them apart by
+        return arrived_ns > known.arrived_ns
+    return arrived_ns != known.first_ns or not arrived_ns
 
 
 def _follows(frame: AudioFrame, known: _Arrival) -> bool:

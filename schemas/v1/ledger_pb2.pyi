@@ -34,7 +34,7 @@ class Ledger(_message.Message):
     arrived_ns: _builtins.int
     """The last audio byte that the result depends on arrived at the gateway."""
     published_ns: _builtins.int
-    """The gateway handed the frame to its Kafka producer."""
+    """The gateway handed the frame to its Kafka producer. Zero where it went by the gateway's spool, because Kafka was away."""
     detected_ns: _builtins.int
     extracted_ns: _builtins.int
     inferred_ns: _builtins.int

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import KafkaError
 
-from callscope import kafka
+from callscope import clock, kafka
 from callscope.config import Settings, load
 from callscope.errors import ConfigError, KafkaUnreachable
-from callscope.topics import TOPICS
+from callscope.topics import TOPICS, Topic
 
 
 def test_without_a_cluster_the_message_says_what_to_do() -> None:
@@ -57,3 +58,18 @@ def test_a_topic_with_other_partitions_is_refused(kafka: Settings) -> None:
     other = kafka.model_copy(update={"topics": kafka.topics.model_copy(update={"partitions": 3})})
     with pytest.raises(ConfigError, match="has 8 partitions, the configuration says 3"):
         ensure_topics(other)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("hours", [3, -3])
+def test_a_record_of_a_machine_whose_clock_is_wrong_is_taken(kafka: Settings, hours: int) -> None:
+    from callscope.kafka import ensure_topics, producer
+
+    topic = Topic(f"clocks.{hours}", "stream", "none", "tests", 3_600_000)
+    ensure_topics(kafka, (topic,))
+    sender = producer(kafka)
+    refused: list[KafkaError | None] = []
+    at_ms = clock.calendar_ns() // 1_000_000 + hours * 3_600_000
+    sender.produce(topic.name, b"x", partition=0, timestamp=at_ms, on_delivery=lambda error, _: refused.append(error))
+    assert sender.flush(10) == 0
+    assert refused == [None]

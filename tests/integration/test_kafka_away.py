@@ -113,7 +113,6 @@ class Caller:
             LEGS,
             rate_hz=RATE_HZ,
             buffer_s=60,
-            silence_s=5.0,
             backoff=Backoff(0.05, 0.2),
         )
         self.is_over = asyncio.Event()

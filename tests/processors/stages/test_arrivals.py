@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,9 +107,11 @@ def test_what_comes_again_after_the_end_is_no_new_stream() -> None:
     assert seen(stream[0], stream[12], stream[-1]) == []
 
 
-def test_an_id_that_is_used_again_begins_anew() -> None:
+@pytest.mark.parametrize("later_ns", [10_000_000, -500_000])
+def test_an_id_that_is_used_again_begins_anew(later_ns: int) -> None:
+    """Also where the gateway's clock was set back."""
     seen, stream = Seen(), frames(20)
-    later = frames(20, began_ns=BEGAN_NS + 10_000_000)
+    later = frames(20, began_ns=BEGAN_NS + later_ns)
     assert seen(*stream, *later) == [*stream, *later]
 
 
@@ -115,6 +119,27 @@ def test_a_first_record_begins_anew_where_the_end_was_never_seen() -> None:
     seen, stream = Seen(), frames(20)[:-1]
     later = frames(20, began_ns=BEGAN_NS + 10_000_000)
     assert seen(*stream, *later) == [*stream, Restart(STREAM), *later]
+
+
+def test_another_gateway_that_goes_on_with_a_stream_begins_nothing_anew() -> None:
+    """It counts from 0, from the position that its client knows to be safe, which is before what was published."""
+    seen, stream = Seen(), frames(40)
+    at = 15 * FRAME
+    records = [envelope.record for envelope in stream[15:] if isinstance(envelope.record, AudioFrame)]
+    going_on = [
+        Envelope(replace(record, seq=n, gap_before=0 if n else at), Ledger(arrived_ns=7 + n))
+        for n, record in enumerate(records)
+    ]
+    out = seen(*stream[:18], *going_on)
+    assert seen.refused == []
+    heard = [one.record for one in out if isinstance(one, Envelope) and isinstance(one.record, AudioFrame)]
+    assert len(heard) == len(out), "nothing begins anew"
+    reached = 0
+    for frame in heard:
+        assert frame.start <= reached
+        reached = max(reached, frame.start + FRAME)
+    assert reached == 40 * FRAME
+    assert heard[-1].last
 
 
 def test_of_streams_that_others_have_nothing_is_known() -> None:
