@@ -462,6 +462,12 @@ class Sink(_Section):
     tls: Tls = Tls()
     microphone: Microphone = Microphone()
     queue_messages: int = Field(2_000, ge=10, description="per subscriber; then the oldest interim results go")
+    resume_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="how far back subscribers get what they missed, and results are known again after a restart",
+    )
 
 
 class Settings(BaseSettings):

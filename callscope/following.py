@@ -1,4 +1,8 @@
-"""Follows topics from their ends: read in a thread of its own, handed to the event loop in batches."""
+"""Follows topics from their ends: read in a thread of its own, handed to the event loop in batches.
+
+A follower that has begun does not end by itself. Where its client fails, or brings nothing though there is something to
+bring (as Kafka clients now and then do), it goes on with another one, from the record after the last.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,12 @@ WAITING_BATCHES: Final = 4
 ALIVE_S: Final = 15.0
 """Without a poll for so long the reader counts as stuck."""
 STOP_S: Final = 3.0
+LOOK_S: Final = 10.0
+"""When nothing came for so long, the topics' ends are asked for;"""
+STUCK_LOOKS: Final = 2
+"""and when there was something to read at so many looks, the client is taken for stuck."""
+AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses before another client is tried; the last one is repeated."""
 _METADATA_TIMEOUT_S: Final = 10.0
 
 
@@ -42,8 +52,17 @@ class KafkaRecord:
     value: bytes
 
 
+class _Stuck(Exception):
+    """The client brings nothing, though there is something."""
+
+
 class Follower:
-    """Follows every partition of some topics, with no group and no commits: every follower sees everything."""
+    """Follows every partition of some topics, with no group and no commits: every follower sees everything.
+
+    Attributes:
+        starts: (topic, partition) → offset at which reading began, the history's beginning where one is read; known
+            when `wait_caught_up` returns.
+    """
 
     def __init__(
         self,
@@ -81,14 +100,34 @@ class Follower:
         self._caught_up = asyncio.Event()
         self._polled_at = 0.0
         self._behind: dict[tuple[str, int], int] = {}
+        self.starts: dict[tuple[str, int], int] = {}
+        self._next: dict[tuple[str, int], int] = {}
+        """Of each partition the offset to go on with."""
 
     async def run(self) -> None:
         """Reads until `stop`.
 
         Raises:
             KafkaUnreachable: no broker answered at the start.
-            KafkaException: the client cannot go on.
         """
+        failures = 0
+        while not self._stopping.is_set():
+            began_at = monotonic()
+            try:
+                await self._run_once()
+            except Exception as error:
+                if not self._next:
+                    raise
+                failures = failures + 1 if monotonic() - began_at < 60 else 1
+                telemetry.reading_again(self._name, str(error) or type(error).__name__)
+                await self._pause(AGAIN_S[min(failures, len(AGAIN_S)) - 1])
+
+    async def _pause(self, seconds: float) -> None:
+        until = monotonic() + seconds
+        while monotonic() < until and not self._stopping.is_set():  # noqa: ASYNC110  # it is set from any thread
+            await asyncio.sleep(POLL_S)
+
+    async def _run_once(self) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -105,8 +144,10 @@ class Follower:
         thread.start()
         try:
             await asyncio.shield(done)
-        finally:
+        except asyncio.CancelledError:
             self.stop()
+            raise
+        finally:
             await asyncio.to_thread(thread.join, STOP_S)
 
     async def wait_caught_up(self) -> None:
@@ -133,14 +174,25 @@ class Follower:
             },
         )
         try:
-            self._assign(consumer)
+            if self._next:
+                consumer.assign([TopicPartition(*where, offset) for where, offset in self._next.items()])
+            else:
+                self._assign(consumer)
             if not self._behind:
                 loop.call_soon_threadsafe(self._caught_up.set)
+            self._polled_at = heard_at = monotonic()
+            looks = 0
             while not self._stopping.is_set():
-                self._polled_at = monotonic()
                 first = consumer.poll(POLL_S)
+                self._polled_at = monotonic()
                 if first is not None:
                     self._hand_over(loop, [first, *consumer.consume(BATCH_RECORDS - 1, timeout=0)])
+                    heard_at, looks = monotonic(), 0
+                elif self._polled_at - heard_at > LOOK_S:
+                    looks = looks + 1 if self._has_more(consumer) else 0
+                    if looks >= STUCK_LOOKS:
+                        raise _Stuck("Kafka's client brings nothing, though there is something to read")
+                    heard_at = monotonic()
         finally:
             consumer.close()
 
@@ -175,29 +227,47 @@ class Follower:
                 f"No Kafka broker answered at {self._settings.kafka}: {error.args[0].str()}. Is it running, and is the "
                 "address right? `callscope doctor` checks both."
             ) from error
+        self._next = {(part.topic, part.partition): part.offset for part in (*history, *live)}
+        self.starts = dict(self._next)
         consumer.assign([*history, *live])
 
+    def _has_more(self, consumer: Consumer) -> bool:
+        """Whether any partition's end is behind where we are; False where Kafka does not say: then it is away."""
+        try:
+            return any(
+                consumer.get_watermark_offsets(TopicPartition(*where), timeout=1.0)[1] > offset
+                for where, offset in self._next.items()
+            )
+        except KafkaException:
+            return False
+
     def _hand_over(self, loop: asyncio.AbstractEventLoop, polled: Sequence[Any]) -> None:
-        records = []
+        records: list[KafkaRecord] = []
+        reached: dict[tuple[str, int], int] = {}
+        fatal: KafkaException | None = None
         for message in polled:
             error = message.error()
             if error is None:
+                reached[message.topic(), message.partition()] = message.offset() + 1
                 key = message.key() or b""
                 if self._wants is None or self._wants(key):
                     records.append(
                         KafkaRecord(message.topic(), message.partition(), message.offset(), key, message.value() or b"")
                     )
             elif error.fatal():
-                raise KafkaException(error)
+                fatal = KafkaException(error)
             else:
                 telemetry.consumer_error(error.str())
-        if not records:
-            return
-        while not self._room.acquire(timeout=POLL_S):
-            if self._stopping.is_set():
-                return
-        caught_up = self._note_progress(records)
-        loop.call_soon_threadsafe(self._deliver, records, caught_up)
+        if records:
+            while not self._room.acquire(timeout=POLL_S):
+                self._polled_at = monotonic()  # the event loop is behind, not we
+                if self._stopping.is_set():
+                    return
+            caught_up = self._note_progress(records)
+            loop.call_soon_threadsafe(self._deliver, records, caught_up)
+        self._next |= reached
+        if fatal is not None:
+            raise fatal
 
     def _note_progress(self, records: Sequence[KafkaRecord]) -> bool:
         """True once, when the last of the history is among these."""

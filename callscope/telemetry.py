@@ -564,6 +564,9 @@ _sink_too_slow = Counter("callscope_sink_subscribers_too_slow_total", "Subscribe
 _sink_refused = Counter("callscope_sink_refused_total", "Connections and requests refused", ["code"])
 _sink_duplicates = Counter("callscope_sink_duplicates_total", "Records already seen, passed to nobody")
 _sink_unreadable = Counter("callscope_sink_records_unreadable_total", "Records that could not be read", ["topic"])
+_sink_resumed = Counter(
+    "callscope_sink_subscribers_resumed_total", "Subscribers that came back and got what they missed"
+)
 _sink_latency = Histogram(
     "callscope_sink_latency_seconds",
     "From the arrival of the last audio a result depends on to the subscriber's socket",
@@ -623,10 +626,15 @@ def duplicate_dropped() -> None:
     _sink_duplicates.inc()
 
 
-def record_unreadable(topic: str, partition: int, offset: int, reason: str) -> None:
-    """A record was skipped."""
+def record_unreadable(topic: str) -> None:
+    """A record was skipped; its dead letter says more."""
     _sink_unreadable.labels(topic).inc()
-    _sinks.error("record skipped: %s partition %d offset %d: %s", topic, partition, offset, reason)
+
+
+def subscriber_resumed(partitions: int, seconds: float) -> None:
+    """A subscriber that came back has what it missed."""
+    _sink_resumed.inc()
+    _sinks.info("subscriber resumed: %d partitions were read back in %.2f s", partitions, seconds)
 
 
 def running_calls(count: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
 from typing import Final
 
 import uvloop
@@ -13,14 +12,18 @@ from callscope import kafka, lifetime, telemetry
 from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
-from callscope.following import Follower, KafkaRecord
+from callscope.dead_letters import LetterBox
+from callscope.following import Follower
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, WORKER_STATUS
+from sinks.feed import Feed, place_of
 from sinks.hub import Hub
-from sinks.messages import RESULT_TOPICS, Message, Undecodable, message_of
+from sinks.messages import RESULT_TOPICS
+from sinks.read_back import ReadBack
 from sinks.websocket import ResultsServer
 
-HISTORY_TIMEOUT_S: Final = 30.0
-"""Reading the call events of the last day takes about a second; after this the port opens regardless."""
+HISTORY_TIMEOUT_S: Final = 60.0
+"""Reading the call events of the last day and the results of the last minutes takes some seconds; after this the port
+opens regardless."""
 CALL_HISTORY_MS: Final = AUDIO_FRAMES.retention_ms
 """How far back call events are read to learn which calls run: no call lasts longer than its audio is kept."""
 
@@ -37,13 +40,22 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         KafkaUnreachable: no broker answers.
     """
     hub = Hub(settings.sink.queue_messages)
-    server = ResultsServer(hub, settings.sink, Access(settings.access), is_healthy=lambda: reader.is_alive())
+    server = ResultsServer(
+        hub,
+        settings.sink,
+        Access(settings.access),
+        past=ReadBack(settings),
+        is_healthy=lambda: reader.is_alive(),
+    )
+    letters = LetterBox(settings)
+    feed = Feed(hub, lambda message: server.publish([message]), letters)
+    resumed_ms = round(settings.sink.resume_s * 1_000)
     reader = Follower(
         settings,
         (*RESULT_TOPICS, WORKER_STATUS.name),
-        lambda records: server.publish(_messages(records, hub)),
+        feed,
         name="callscope-sink",
-        history_ms={CALL_EVENTS.name: CALL_HISTORY_MS},
+        history_ms={**dict.fromkeys(RESULT_TOPICS, resumed_ms), CALL_EVENTS.name: CALL_HISTORY_MS},
     )
     await asyncio.to_thread(kafka.ensure_topics, settings)
     reading = asyncio.create_task(reader.run())
@@ -55,6 +67,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         hub.calls.caught_up(wall_ns())
         if not reading.done() and not stopping.done():
+            for where, offset in reader.starts.items():
+                if (place := place_of(*where)) is not None:
+                    hub.positions.setdefault(place, offset)
+            feed.is_live = True
             await server.start()
             lifetime.settle_memory()
             telemetry.dashboard_ready(server.address)
@@ -69,6 +85,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for task in (stopping, caught_up):
             task.cancel()
         await asyncio.gather(reading, stopping, caught_up, return_exceptions=True)
+        await asyncio.to_thread(letters.close)
 
 
 def main(settings: Settings) -> None:
@@ -90,19 +107,3 @@ async def _run_until_signal(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await run(settings, stop)
-
-
-def _messages(records: Sequence[KafkaRecord], hub: Hub) -> list[Message]:
-    messages = []
-    for record in records:
-        try:
-            if record.topic == WORKER_STATUS.name:
-                messages += hub.workers.heard(record.value)
-                continue
-            message = message_of(record.topic, record.value)
-        except Undecodable as error:
-            telemetry.record_unreadable(record.topic, record.partition, record.offset, str(error))
-            continue
-        if message is not None:
-            messages.append(message)
-    return messages

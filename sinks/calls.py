@@ -67,16 +67,6 @@ class Calls:
         """
         self._caught_up_ns = now_ns
 
-    def started_ns(self, message: Message) -> int:
-        """When the stream that has this message's id now started, nanoseconds since the epoch; 0 if that was not told.
-
-        Ids may be used again: results of the later stream are not those of the earlier one.
-        """
-        call = self._calls.get(message.call)
-        if call is None or message.leg not in call.legs:
-            return 0
-        return call.legs[message.leg].started_ns
-
     def running(self, now_ns: int, subscription: Subscription) -> list[dict[str, Any]]:
         """The running calls a subscription follows, as JSON, in the order they started."""
         calls = sorted(self._calls.items(), key=lambda item: (item[1].started_ns, item[0]))

@@ -30,6 +30,16 @@ _SEMITONES_FROM_HZ: Final = 27.5
 """Pitch on the topics counts semitones from here."""
 
 _DIGITS: Final = 4
+At = tuple[int, int]
+"""Partition and offset."""
+
+ACTIVITY_KINDS: Final[Mapping[int, str]] = {
+    VoiceActivity.LEVEL: "level",
+    VoiceActivity.SPEECH_START: "speech_start",
+    VoiceActivity.SPEECH_END: "speech_end",
+}
+WINDOW_KINDS: Final[Mapping[int, str]] = {FeatureWindow.WINDOW: "window", FeatureWindow.UTTERANCE: "utterance"}
+
 _to_json: Final = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -59,6 +69,7 @@ class Message:
         lld_columns: how many there are in a row.
         functionals: of the window or utterance, by name.
         tenant: whose call it is; subscribers see the results of their own tenant only, and never its name.
+        at: partition and offset of the record, by which a subscriber that comes back says what it has.
     """
 
     type: str
@@ -76,6 +87,7 @@ class Message:
     lld_columns: int = 0
     functionals: Mapping[str, float] = field(default_factory=dict)
     tenant: str = ""
+    at: At | None = None
 
     @property
     def call(self) -> tuple[str, str]:
@@ -97,13 +109,14 @@ class Message:
             functionals: with the functionals, if it has any.
         """
         latency_ms = b"%.3f" % ((pushed_ns - self.arrived_ns) / 1e6) if self.arrived_ns else b"null"
-        return b'%b%b%b%b,"pushed_ns":%d,"latency_ms":%b},"seq":%d}' % (
+        return b'%b%b%b%b,"pushed_ns":%d,"latency_ms":%b},"at":%b,"seq":%d}' % (
             self._head,
             self._lld_part if lld and self.lld else b"",
             self._functionals_part if functionals and self.functionals else b"",
             self._ledger_part,
             pushed_ns,
             latency_ms,
+            b"null" if self.at is None else b"[%d,%d]" % self.at,
             seq,
         )
 
@@ -149,12 +162,13 @@ class Message:
         return b',"functionals":{%b}' % ",".join(pairs).encode()
 
 
-def message_of(topic: str, value: bytes) -> Message | None:
+def message_of(topic: str, value: bytes, at: At | None = None) -> Message | None:
     """What subscribers are told of a record.
 
     Args:
         topic: name of the topic it was read from, one of `RESULT_TOPICS`.
         value: the record's bytes.
+        at: its partition and offset.
 
     Returns:
         None for a record that is between workers only, or of a kind this version does not know.
@@ -163,7 +177,7 @@ def message_of(topic: str, value: bytes) -> Message | None:
         Undecodable: these bytes cannot be a record of that topic.
     """
     try:
-        return _READERS[topic](value)
+        return _READERS[topic](value, at)
     except DecodeError as error:
         raise Undecodable(f"not a {topic} record: {error}") from error
 
@@ -179,19 +193,21 @@ def control(kind: str, seq: int, fields: Mapping[str, Any]) -> bytes:
     return _to_json({"type": kind, **fields, "seq": seq}).encode()
 
 
-def _activity(value: bytes) -> Message | None:
+def result_id(call_id: str, leg: str, type_: str, kind: str, start: int, duration: int, is_final: bool) -> str:
+    """The id of a result: the same for the same finding, however often it is computed."""
+    return f"{call_id}/{leg}|{type_}.{kind}|{start}+{duration}|{'final' if is_final else 'interim'}"
+
+
+def _activity(value: bytes, at: At | None) -> Message | None:
     record = VoiceActivity.FromString(value)
-    kind = {
-        VoiceActivity.LEVEL: "level",
-        VoiceActivity.SPEECH_START: "speech_start",
-        VoiceActivity.SPEECH_END: "speech_end",
-    }.get(record.kind)
+    kind = ACTIVITY_KINDS.get(record.kind)
     if kind is None:
         return None
     return _message(
         "activity",
         kind,
         record,
+        at,
         is_final=kind != "level",
         fields={
             "speaking": record.speaking,
@@ -203,9 +219,9 @@ def _activity(value: bytes) -> Message | None:
     )
 
 
-def _features(value: bytes) -> Message | None:
+def _features(value: bytes, at: At | None) -> Message | None:
     record = FeatureWindow.FromString(value)
-    kind = {FeatureWindow.WINDOW: "window", FeatureWindow.UTTERANCE: "utterance"}.get(record.kind)
+    kind = WINDOW_KINDS.get(record.kind)
     if kind is None:
         return None
     names = FUNCTIONALS.get(record.feature_set, ())
@@ -213,6 +229,7 @@ def _features(value: bytes) -> Message | None:
         "features",
         kind,
         record,
+        at,
         is_final=kind == "utterance",
         fields={
             "segment": record.segment / RATE_HZ,
@@ -230,7 +247,7 @@ def _features(value: bytes) -> Message | None:
     )
 
 
-def _insight(value: bytes) -> Message | None:
+def _insight(value: bytes, at: At | None) -> Message | None:
     record = Insight.FromString(value)
     if record.stream_ended:
         return None
@@ -246,6 +263,7 @@ def _insight(value: bytes) -> Message | None:
         "insight",
         record.model,
         record,
+        at,
         is_final=record.is_final,
         fields={
             "segment": record.segment / RATE_HZ,
@@ -257,7 +275,7 @@ def _insight(value: bytes) -> Message | None:
     )
 
 
-def _call(value: bytes) -> Message | None:
+def _call(value: bytes, at: At | None) -> Message | None:
     record = CallEvent.FromString(value)
     kind = {
         CallEvent.CALL_STARTED: "call_started",
@@ -296,6 +314,7 @@ def _call(value: bytes) -> Message | None:
         },
         stations=_stations(Ledger()),
         tenant=tenant,
+        at=at,
     )
 
 
@@ -309,6 +328,7 @@ def _message(
     type_: str,
     kind: str,
     record: VoiceActivity | FeatureWindow | Insight,
+    at: At | None,
     *,
     is_final: bool,
     fields: Mapping[str, Any],
@@ -316,13 +336,11 @@ def _message(
     lld_columns: int = 0,
     functionals: Mapping[str, float] | None = None,
 ) -> Message:
-    finality = "final" if is_final else "interim"
-    span = f"{record.start}+{record.duration}"
     tenant, call_id = tenant_and_call_id(record.call_id)
     return Message(
         type=type_,
         kind=kind,
-        id=f"{call_id}/{record.leg}|{type_}.{kind}|{span}|{finality}",
+        id=result_id(call_id, record.leg, type_, kind, record.start, record.duration, is_final),
         call_id=call_id,
         leg=record.leg,
         start=record.start,
@@ -335,6 +353,7 @@ def _message(
         lld_columns=lld_columns,
         functionals=functionals or {},
         tenant=tenant,
+        at=at,
     )
 
 
@@ -411,7 +430,7 @@ def _json_floats(values: Iterable[float]) -> str:
     return "[" + ",".join(map(_json_float, values)) + "]"
 
 
-_READERS: Final[Mapping[str, Callable[[bytes], Message | None]]] = {
+_READERS: Final[Mapping[str, Callable[[bytes, At | None], Message | None]]] = {
     VOICE_ACTIVITY.name: _activity,
     VOICE_FEATURES.name: _features,
     VOICE_INSIGHTS.name: _insight,
@@ -420,3 +439,12 @@ _READERS: Final[Mapping[str, Callable[[bytes], Message | None]]] = {
 
 RESULT_TOPICS: Final = tuple(_READERS)
 """Names of the topics whose records subscribers see."""
+
+TYPE_OF: Final = {
+    VOICE_ACTIVITY.name: "activity",
+    VOICE_FEATURES.name: "features",
+    VOICE_INSIGHTS.name: "insight",
+    CALL_EVENTS.name: "call",
+}
+"""Topic → the type of the messages about its records."""
+TOPIC_OF: Final = {type_: topic for topic, type_ in TYPE_OF.items()}

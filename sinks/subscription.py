@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from callscope.errors import SubscribeError
+from callscope.streams import topic_call_id
+from callscope.topics import partition_of
 from sinks.messages import TYPES, Message
 
 MAX_NAMED: Final = 1_000
 """Calls, and likewise streams, that one subscription may name."""
-_KEYS: Final = frozenset({"type", "calls", "streams", "kinds", "lld", "functionals"})
+_KEYS: Final = frozenset({"type", "calls", "streams", "kinds", "lld", "functionals", "resume"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Subscription:
         lld: with low-level descriptors.
         functionals: with the functionals of utterances.
         tenant: of whose calls; decided by the subscriber's token, never by what it asks.
+        resume: what the subscriber has already: by type of message, for each partition the first offset that it does
+            not have, None where it knows none. None: it does not come back, and will not.
     """
 
     calls: frozenset[str] | None = None
@@ -34,6 +38,14 @@ class Subscription:
     lld: bool = False
     functionals: bool = False
     tenant: str = ""
+    resume: Mapping[str, Sequence[int | None]] | None = None
+
+    def partitions(self, number: int) -> frozenset[int] | None:
+        """Which of so many partitions hold the calls it follows; None: any may."""
+        if self.calls is None and self.streams is None:
+            return None
+        calls = {*(self.calls or ()), *(stream.rpartition("/")[0] for stream in self.streams or ())}
+        return frozenset(partition_of(topic_call_id(self.tenant, call), number) for call in calls)
 
     def wants(self, message: Message) -> bool:
         """Whether a message belongs to it. Events about a whole call go to whoever follows one of its streams.
@@ -74,7 +86,7 @@ def read_subscription(text: str | bytes, tenant: str = "") -> Subscription:
 
     Args:
         text: `{"type": "subscribe", "calls": [...], "streams": [...], "kinds": [...], "lld": false,
-            "functionals": false}`; all but `type` may be left out, or null.
+            "functionals": false, "resume": {...}}`; all but `type` may be left out, or null.
         tenant: the subscriber's.
 
     Raises:
@@ -102,7 +114,22 @@ def read_subscription(text: str | bytes, tenant: str = "") -> Subscription:
         lld=_flag(request, "lld"),
         functionals=_flag(request, "functionals"),
         tenant=tenant,
+        resume=_positions(request.get("resume")),
     )
+
+
+def _positions(value: object) -> Mapping[str, Sequence[int | None]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value.keys() <= set(TYPES):
+        raise SubscribeError(f"'resume' must be what \"at\" was: offsets by {', '.join(TYPES)}.")
+    for offsets in value.values():
+        if not isinstance(offsets, list) or len(offsets) > MAX_NAMED:
+            raise SubscribeError("'resume' must have a list of offsets for each type, one a partition.")
+        for offset in offsets:
+            if offset is not None and (type(offset) is not int or not 0 <= offset < 2**63):
+                raise SubscribeError("'resume' must name offsets: whole numbers, or null where none is known.")
+    return value
 
 
 def _names(request: Mapping[str, object], key: str) -> frozenset[str] | None:

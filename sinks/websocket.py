@@ -23,7 +23,7 @@ from callscope.clock import wall_ns
 from callscope.config import Sink
 from callscope.errors import ConfigError, Forbidden, SubscribeError, Unauthorized
 from callscope.tls import server_context
-from sinks.hub import Hub, Subscriber
+from sinks.hub import Hub, Resumption, Subscriber
 from sinks.messages import Message
 from sinks.pages import (
     SECURITY_HEADERS,
@@ -33,7 +33,9 @@ from sinks.pages import (
     load_pages,
     origin_of,
 )
-from sinks.subscription import read_subscription
+from sinks.pushing import Pushing, TooSlow
+from sinks.read_back import CannotResume, Past
+from sinks.subscription import Subscription, read_subscription
 
 RESULTS_PATH: Final = "/v1/results"
 MICROPHONE_PATH: Final = "/microphone.html"
@@ -43,12 +45,9 @@ SUBSCRIBE_TIMEOUT_S: Final = 30.0
 """A connection that asks for nothing is not kept."""
 MAX_REQUEST_BYTES: Final = 256 * 1024
 PING_INTERVAL_S: Final = 20.0
-STALL_TIMEOUT_S: Final = 20.0
-"""A peer that reads nothing for so long is cut off; pings cannot tell, they wait in the same buffer."""
 CLOSE_TIMEOUT_S: Final = 3.0
-_BURST: Final = 64
-"""Messages written before others get their turn."""
-
+POSITION_S: Final = 5.0
+"""How often subscribers that may come back are told where they are."""
 _library_log = logging.getLogger("callscope.sinks.websockets")
 _library_log.setLevel(logging.CRITICAL)  # peers that break off are counted and logged by us
 
@@ -70,6 +69,7 @@ class ResultsServer:
         config: Sink,
         access: Access,
         *,
+        past: Past | None = None,
         is_healthy: Callable[[], bool] = lambda: True,
         clock_ns: Callable[[], int] = wall_ns,
     ) -> None:
@@ -79,7 +79,8 @@ class ResultsServer:
             hub: where messages come from; `hub.publish` and this object belong to one event loop.
             config: where to listen, and how much to allow.
             access: who may see what.
-            is_healthy: what /healthz answers.
+            past: where subscribers that come back get what they missed; None: nowhere.
+            is_healthy: what /healthz and /readyz answer.
             clock_ns: nanoseconds since the epoch.
 
         Raises:
@@ -99,10 +100,12 @@ class ResultsServer:
         self._tls = server_context(config.tls, "sink.tls")
         self._hub = hub
         self._config = config
+        self._past = past
         self._is_healthy = is_healthy
         self._clock_ns = clock_ns
         self._pages = load_pages()
         self._server: Server | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens the port.
@@ -132,6 +135,7 @@ class ResultsServer:
                 f"The sink cannot listen on {self._config.host} port {self._config.port}: {error.strerror or error}. "
                 "Is another Callscope running? CALLSCOPE_SINK__PORT names another port, 0 takes any free one."
             ) from error
+        self._telling = asyncio.create_task(self._tell_positions())
 
     @property
     def port(self) -> int:
@@ -152,6 +156,8 @@ class ResultsServer:
         """Closes every connection with 1001, and breaks off those that do not answer."""
         if self._server is None:
             return
+        if self._telling is not None:
+            await _stop([self._telling])
         connections = list(self._server.connections)
         self._server.close()
         try:
@@ -161,6 +167,11 @@ class ResultsServer:
             for connection in connections:
                 connection.transport.abort()
             await self._server.wait_closed()
+
+    async def _tell_positions(self) -> None:
+        while True:
+            await asyncio.sleep(POSITION_S)
+            self._hub.tell_positions()
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Hands messages to whoever follows them. To be called in the event loop."""
@@ -213,7 +224,9 @@ class ResultsServer:
         connection.grant = self._access.grant(_token(request), "subscribe")
 
     def _answer_path(self, path: str, host: str) -> Response:
-        if path == "/healthz":
+        if path == "/livez":  # who answers this, lives; whoever hangs is ended by its watchdog
+            return _response(HTTPStatus.OK, '{"status": "ok"}\n', "application/json")
+        if path in ("/healthz", "/readyz"):
             healthy = self._is_healthy()
             body = json.dumps({"status": "ok" if healthy else "not reading from Kafka"}) + "\n"
             status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
@@ -246,13 +259,14 @@ class ResultsServer:
             telemetry.subscriber_refused(peer, "too_many_subscribers", reason)
             await _refuse(connection, Subscriber(10, lambda: None), "too_many_subscribers", reason, TOO_SLOW)
             return
-        pushing = _Pushing(connection, self._hub, self._clock_ns)
+        pushing = Pushing(connection, self._hub, self._clock_ns, self._past)
         subscriber = pushing.subscriber
         telemetry.subscriber_joined(peer)
         tasks = [
             asyncio.create_task(self._take_requests(connection, pushing)),
             asyncio.create_task(pushing.run()),
             asyncio.create_task(pushing.watch_queue()),
+            asyncio.create_task(pushing.bring_back()),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -264,16 +278,20 @@ class ResultsServer:
             telemetry.subscriber_refused(peer, "bad_request", str(error))
             await _stop(tasks)
             await _refuse(connection, subscriber, "bad_request", str(error), BAD_REQUEST)
-        except _TooSlow:
+        except TooSlow:
             telemetry.subscriber_too_slow(peer)
             await _stop(tasks)
             await _close(connection, TOO_SLOW, "too slow")
+        except CannotResume as error:
+            telemetry.subscriber_refused(peer, "cannot_resume", str(error))
+            await _stop(tasks)
+            await _close(connection, TOO_SLOW, "what was missed cannot be read now; come again")
         finally:
             self._hub.leave(subscriber)
             await _stop(tasks)
             telemetry.subscriber_left(peer, connection.close_code, pushing.sent)
 
-    async def _take_requests(self, connection: ServerConnection, pushing: _Pushing) -> None:
+    async def _take_requests(self, connection: ServerConnection, pushing: Pushing) -> None:
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
                 request = await connection.recv()
@@ -284,79 +302,17 @@ class ResultsServer:
         while True:
             assert isinstance(connection, Connection) and connection.grant is not None
             subscription = read_subscription(request, connection.grant.tenant)
+            resumption = await self._resumption(subscription)
             pushing.replied.clear()
-            self._hub.subscribe(pushing.subscriber, subscription, self._clock_ns())
+            self._hub.subscribe(pushing.subscriber, subscription, self._clock_ns(), resumption)
+            pushing.is_behind.set()
             await pushing.replied.wait()  # one answer at a time waits in the queue, however fast requests come
             request = await connection.recv()
 
-
-class _TooSlow(Exception):
-    """The subscriber does not keep up and has to go."""
-
-
-class _Pushing:
-    """Writes what waits for one subscriber to its socket.
-
-    Attributes:
-        replied: set when the answer to the last request was written.
-        sent: messages written.
-    """
-
-    def __init__(self, connection: ServerConnection, hub: Hub, clock_ns: Callable[[], int]) -> None:
-        self.subscriber = hub.join(self._wake)
-        self.replied = asyncio.Event()
-        self.sent = 0
-        self._connection = connection
-        self._clock_ns = clock_ns
-        self._ready = asyncio.Event()
-        self._too_slow = asyncio.Event()
-
-    def _wake(self) -> None:
-        self._ready.set()
-        if self.subscriber.too_slow:
-            self._too_slow.set()
-
-    async def run(self) -> None:
-        """Pushes until the connection ends.
-
-        Raises:
-            ConnectionClosed: it did.
-            _TooSlow: the peer reads nothing for `STALL_TIMEOUT_S`.
-        """
-        while True:
-            await self._ready.wait()
-            self._ready.clear()
-            while len(self.subscriber):
-                try:
-                    async with asyncio.timeout(STALL_TIMEOUT_S):
-                        await self._push_burst()
-                except TimeoutError:
-                    raise _TooSlow from None
-                await asyncio.sleep(0)
-
-    async def watch_queue(self) -> None:
-        """Waits, possibly for ever, until a final message found no room.
-
-        Raises:
-            _TooSlow: that happened.
-        """
-        await self._too_slow.wait()
-        raise _TooSlow
-
-    async def _push_burst(self) -> None:
-        for _ in range(_BURST):
-            now_ns = self._clock_ns()
-            outgoing = self.subscriber.next(now_ns)
-            if outgoing is None:
-                return
-            await self._connection.send(outgoing.data, text=True)
-            self.sent += 1
-            message = outgoing.message
-            if message is not None:
-                latency_s = (now_ns - message.arrived_ns) / 1e9 if message.arrived_ns else None
-                telemetry.result_pushed(message.type, latency_s)
-            elif outgoing.is_reply:
-                self.replied.set()
+    async def _resumption(self, subscription: Subscription) -> Resumption | None:
+        if subscription.resume is None:
+            return None
+        return Resumption() if self._past is None else await self._past.plan(self._hub, subscription)
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:

@@ -46,6 +46,11 @@ class Trouble:
             for writer in pair:
                 _reset(writer)
 
+    def forward_to(self, port: int) -> None:
+        """New connections go to another server, as when one takes another's place; those there are stay."""
+        self._upstream = port
+        self.accepts = True
+
     def black_out(self) -> None:
         """From now on the connections there are swallow everything, for ever; new ones work."""
         for pair in list(self._pairs):

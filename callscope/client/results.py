@@ -16,7 +16,7 @@ from callscope.client.backoff import Backoff
 from callscope.errors import CallscopeError
 
 _REMEMBERED: Final = 20_000
-"""Ids of messages: one that came before a break and comes again after it is left out."""
+"""Ids of messages: one that comes again, as from another sink that forgot more than this one, is left out."""
 _FOR_GOOD: Final = frozenset({1009, 4400})
 
 
@@ -35,8 +35,9 @@ async def subscription(
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """Subscribe to results; yields them as an iterator of messages (docs/results.md).
 
-    When the connection is lost the iterator goes on with another one: it gives another "subscribed", with the calls
-    that run then, and nothing twice. The sink keeps no results: what was found meanwhile is on the topics only.
+    When the connection is lost, or the sink is started anew, the iterator goes on with another one: it gives another
+    "subscribed", with the calls that run then, and after it every final result that was missed, and nothing twice. How
+    long a break may be, the sink decides; "too_old" names the partitions of which more was missed.
 
     Args:
         sink: the sink's address, "ws://127.0.0.1:7071/v1/results".
@@ -53,7 +54,7 @@ async def subscription(
         request["calls"] = list(calls)
     if kinds:
         request["kinds"] = list(kinds)
-    following = _Following(sink, json.dumps(request), token, backoff or Backoff())
+    following = _Following(sink, request, token, backoff or Backoff())
     try:
         await following.connect()
         async with aclosing(following.messages()) as messages:
@@ -63,9 +64,11 @@ async def subscription(
 
 
 class _Following:
-    def __init__(self, sink: str, request: str, token: str | None, backoff: Backoff) -> None:
+    def __init__(self, sink: str, request: dict[str, Any], token: str | None, backoff: Backoff) -> None:
         self._sink = sink
         self._request = request
+        self._at: dict[str, list[int | None]] = {}
+        """By type of message and partition: the first record that we do not have."""
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._backoff = backoff
         self._connection: ClientConnection | None = None
@@ -82,7 +85,7 @@ class _Following:
             self._connection = await connect(
                 self._sink, compression=None, max_queue=1024, additional_headers=self._headers
             )
-            await self._connection.send(self._request)
+            await self._connection.send(json.dumps({**self._request, "resume": self._at}))
         except InvalidStatus as error:
             said = (error.response.body or b"").decode(errors="replace").strip()
             raise NoResults(f"The sink at {self._sink} refused with {error.response.status_code}: {said}") from error
@@ -103,7 +106,8 @@ class _Following:
             try:
                 async for text in self._connection:
                     message = json.loads(text)
-                    if self._is_new(message):
+                    self._note_position(message)
+                    if message["type"] != "position" and self._is_new(message):
                         self._backoff.reset()
                         yield message
             except ConnectionClosed as closed:
@@ -129,6 +133,13 @@ class _Following:
                     raise
             else:
                 return
+
+    def _note_position(self, message: dict[str, Any]) -> None:
+        if message["type"] in ("subscribed", "position"):
+            self._at = message.get("at", {})
+        elif message.get("at") is not None:
+            partition, offset = message["at"]
+            self._at[message["type"]][partition] = offset + 1
 
     def _is_new(self, message: dict[str, Any]) -> bool:
         name = message.get("id")

@@ -1,4 +1,4 @@
-/** The connection to /v1/results: subscribes, hands messages on, and comes back after every loss. */
+/** The connection to /v1/results: subscribes, hands messages on, comes back after every loss, and gets what it missed. */
 
 import { whyRefused, withToken } from "./token.js";
 
@@ -12,6 +12,7 @@ export class Connection {
   #attempt = 0;
   #timer = 0;
   #closed = false;
+  #at = {}; // by type of message and partition, the first record that this page does not have
 
   /**
    * @param {{onMessage: (message: object) => void, onState: (state: string, detail: string) => void, request?: object}} handlers
@@ -29,9 +30,12 @@ export class Connection {
     this.#socket = socket;
     // An address that swallows packets never fails by itself.
     const impatience = setTimeout(() => socket.close(), SILENCE_MS);
-    socket.onopen = () => socket.send(JSON.stringify(this.handlers.request ?? { type: "subscribe" }));
+    const request = this.handlers.request ?? { type: "subscribe" };
+    socket.onopen = () => socket.send(JSON.stringify({ ...request, resume: this.#at }));
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
+      this.#notePosition(message);
+      if (message.type === "position") return;
       if (message.type === "subscribed") {
         clearTimeout(impatience);
         this.#attempt = 0;
@@ -43,6 +47,15 @@ export class Connection {
       clearTimeout(impatience);
       if (socket === this.#socket) this.#comeBack(event);
     };
+  }
+
+  #notePosition({ type, at }) {
+    if (type === "subscribed" || type === "position") {
+      this.#at = at ?? {};
+    } else if (at) {
+      const [partition, offset] = at;
+      this.#at[type][partition] = offset + 1;
+    }
   }
 
   /** Leaves, and does not come back. */

@@ -37,7 +37,7 @@ def frames_of(stream: StreamId, leg: int, second: int, lost: frozenset[int], cut
         else:
             out.append(AudioFrame(stream, len(out), n * FRAME, part, gap_before=gap))
             gap = 0
-    return [*out, AudioFrame(stream, len(out), 100 * FRAME, pcm[:0], last=True)]
+    return [*out, AudioFrame(stream, len(out), 100 * FRAME, pcm[:0], gap_before=gap, last=True)]
 
 
 Told = tuple[list[VoiceActivity], dict[tuple[int, bool], bytes], list[tuple[int, bool]]]

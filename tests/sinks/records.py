@@ -70,8 +70,8 @@ def level(
     )
 
 
-def speech_start(start: float, *, call: str = "c1", leg: str = "customer") -> Record:
-    return activity(VoiceActivity.SPEECH_START, start, call=call, leg=leg)
+def speech_start(start: float, *, call: str = "c1", leg: str = "customer", arrived_ns: int | None = None) -> Record:
+    return activity(VoiceActivity.SPEECH_START, start, call=call, leg=leg, arrived_ns=arrived_ns)
 
 
 def speech_end(start: float, duration: float, *, call: str = "c1", leg: str = "customer") -> Record:
@@ -118,6 +118,7 @@ def arousal(
     leg: str = "customer",
     is_final: bool = False,
     unknown_because: str = "",
+    arrived_ns: int | None = None,
 ) -> Record:
     record = Insight(
         call_id=call,
@@ -130,7 +131,7 @@ def arousal(
         is_final=is_final,
         outputs=[Output(name="arousal", value=value, unit="", unknown_because=unknown_because)],
         lookahead=samples(0.08),
-        ledger=ledger(),
+        ledger=ledger(arrived_ns),
     )
     return VOICE_INSIGHTS.name, record.SerializeToString()
 

@@ -11,14 +11,17 @@ from schemas.v1.status_pb2 import WorkerStatus
 from sinks.hub import Hub
 from sinks.websocket import ResultsServer
 from tests.sinks import records
+from tests.sinks.log import Log, feed_of
 
 
 class Served:
     """A running server and what it takes to feed it."""
 
-    def __init__(self, server: ResultsServer, hub: Hub) -> None:
+    def __init__(self, server: ResultsServer, hub: Hub, log: Log) -> None:
         self.server = server
         self.hub = hub
+        self.log = log
+        self._feed = feed_of(hub, lambda message: server.publish([message]))
 
     @property
     def results(self) -> str:
@@ -28,7 +31,7 @@ class Served:
         return [subscriber.too_slow for subscriber in self.hub.subscribers]
 
     def publish(self, *found: records.Record) -> None:
-        self.server.publish(records.message(record) for record in found)
+        self._feed([self.log.append(record) for record in found])
 
     def announce(self, status: WorkerStatus) -> None:
         self.server.publish(self.hub.workers.heard(status.SerializeToString()))
@@ -41,13 +44,21 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *, is_healthy: Callable[[], bool] = lambda: True, access: dict[str, Any] | None = None, **config: Any
+    *,
+    is_healthy: Callable[[], bool] = lambda: True,
+    access: dict[str, Any] | None = None,
+    log: Log | None = None,
+    **config: Any,
 ) -> AsyncIterator[Served]:
+    """On a log that holds what another sink has published already, if one is given."""
     sink = Sink(**{"port": 0, **config})
     hub = Hub(sink.queue_messages)
-    server = ResultsServer(hub, sink, Access(load(access=access or {}).access), is_healthy=is_healthy)
+    log = log or Log()
+    feed_of(hub, hub.publish, is_live=False)(log.records)
+    log.start(hub)
+    server = ResultsServer(hub, sink, Access(load(access=access or {}).access), past=log, is_healthy=is_healthy)
     await server.start()
     try:
-        yield Served(server, hub)
+        yield Served(server, hub, log)
     finally:
         await server.close()

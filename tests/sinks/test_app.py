@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosedOK
 from callscope import kafka as kafka_clients
 from callscope.clock import wall_ns
 from callscope.config import Settings, Sink, child_environment
-from callscope.topics import VOICE_ACTIVITY, partition_of
+from callscope.topics import CALL_EVENTS, VOICE_ACTIVITY, partition_of
 from schemas.v1.events_pb2 import CallEvent
 from sinks.app import run
 from sinks.websocket import ResultsServer
@@ -28,7 +28,8 @@ def produce(settings: Settings, *found: tuple[str, records.Record]) -> None:
     """Writes records, each with the call they are of."""
     producer = kafka_clients.producer(settings)
     for call, (topic, value) in found:
-        producer.produce(topic, value, key=call, partition=partition_of(call, settings.topics.partitions))
+        key = call if topic == CALL_EVENTS.name else f"{call}/customer"
+        producer.produce(topic, value, key=key, partition=partition_of(call, settings.topics.partitions))
     assert producer.flush(20) == 0
 
 
@@ -113,11 +114,11 @@ async def test_reading_adds_little_to_the_latency(kafka: Settings, monkeypatch: 
         producer = kafka_clients.producer(kafka)
         partition = partition_of(call, kafka.topics.partitions)
         topic, value = records.level(100.0, call="warm-up")
-        producer.produce(topic, value, key=call, partition=partition)
+        producer.produce(topic, value, key="warm-up/customer", partition=partition)
         producer.flush(20)
         for number in range(50):
             topic, value = records.level(number / 10, call=call)
-            producer.produce(topic, value, key=call, partition=partition)
+            producer.produce(topic, value, key=f"{call}/customer", partition=partition)
             producer.poll(0)
             async with asyncio.timeout(10):
                 latencies.append(json.loads(await connection.recv())["ledger"]["latency_ms"])

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.v1.events_pb2 import CallEvent
 from sinks.hub import Hub, Subscriber
+from sinks.memory import Memory
 from sinks.subscription import Subscription
 from tests.sinks import records
 
@@ -72,25 +72,36 @@ def test_nobody_gets_anything_before_asking_or_after_leaving() -> None:
 def test_a_finding_computed_again_is_no_news() -> None:
     hub = Hub(100)
     subscriber = follow(hub)
-    again = records.message(records.level(0.0, level_dbfs=-20.0))
-    assert not hub.publish(records.message(records.level(0.0))).duplicate
-    assert hub.publish(again).duplicate
-    assert len(drain(subscriber)) == 2
+    for record in (records.level, records.speech_start):
+        publish(hub, *(record(number / 10, arrived_ns=T0 + number) for number in range(5)))
+        for number in range(5):
+            assert hub.publish(records.message(record(number / 10, arrived_ns=T0 + number))).duplicate
+        assert not hub.publish(records.message(record(0.5, arrived_ns=T0 + 5))).duplicate
+    assert len(drain(subscriber)) == 1 + 2 * 6
 
 
-def test_duplicates_are_known_within_the_window_only() -> None:
-    hub = Hub(100, duplicate_window=3)
-    publish(hub, *(records.level(number / 10) for number in range(4)))
-    assert hub.publish(records.message(records.level(0.3))).duplicate
-    assert not hub.publish(records.message(records.level(0.0))).duplicate
+def test_finals_are_known_within_the_window_only() -> None:
+    hub = Hub(100, remembered=3)
+    publish(hub, *(records.speech_start(number / 10, arrived_ns=T0) for number in range(4)))
+    assert hub.publish(records.message(records.speech_start(0.3, arrived_ns=T0))).duplicate
+    assert not hub.publish(records.message(records.speech_start(0.0, arrived_ns=T0))).duplicate
+
+
+def test_what_is_forgotten_is_told() -> None:
+    memory = Memory(2)
+    for offset in range(4):
+        assert memory.is_news(records.message(records.speech_start(float(offset), arrived_ns=T0)), 1, 10 + offset)
+    assert memory.known_from(("activity", 1)) == 12
+    assert memory.known_from(("activity", 0)) == 0
 
 
 def test_a_stream_id_used_again_starts_afresh() -> None:
+    """Whatever its events say, and in whichever order they come: what it found rests on other audio."""
     hub = Hub(100)
-    publish(hub, *records.call_started(time_ns=T0), records.level(0.0))
-    publish(hub, records.call_event(CallEvent.CALL_ENDED, time_ns=T0 + 1), *records.call_started(time_ns=T0 + 2))
-    assert not hub.publish(records.message(records.level(0.0))).duplicate
-    assert hub.publish(records.message(records.level(0.0))).duplicate
+    for record in (records.level, records.speech_start):
+        publish(hub, record(0.0, arrived_ns=T0), record(0.1, arrived_ns=T0 + 1))
+        assert not hub.publish(records.message(record(0.0, arrived_ns=T0 + 2))).duplicate
+        assert hub.publish(records.message(record(0.0, arrived_ns=T0 + 2))).duplicate
 
 
 def test_a_call_event_delivered_again_is_a_duplicate_also_after_a_restart_of_the_stream() -> None:

@@ -80,9 +80,7 @@ async def test_the_same_finding_of_two_tenants_is_no_duplicate() -> None:
     ):
         await ask(a)
         await ask(b)
-        served.publish(
-            records.level(0.0, call="a~c1"), records.level(0.0, call="b~c1"), records.level(0.0, call="a~c1")
-        )
+        served.publish(*(records.level(0.0, call=call, arrived_ns=1) for call in ("a~c1", "b~c1", "a~c1")))
         served.publish(records.level(0.1, call="a~c1"))
         first, second = await take(a), await take(a)
         assert (first["start"], second["start"]) == (0.0, 0.1)

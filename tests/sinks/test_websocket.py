@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 from callscope.access import Access
 from callscope.config import Sink, load
 from callscope.errors import ConfigError
-from sinks import websocket
+from sinks import pushing, websocket
 from sinks.hub import Hub
 from sinks.websocket import ResultsServer, is_loopback
 from tests.sinks import records
@@ -152,7 +152,7 @@ async def test_one_who_stops_reading_loses_interim_results_and_at_last_the_conne
 
 
 async def test_one_who_stalls_without_a_full_queue_is_cut_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "STALL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(pushing, "STALL_TIMEOUT_S", 0.3)
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.2)
     async with serving() as served:
         async with connect(served.results, max_queue=1, max_size=None) as connection:
