@@ -11,10 +11,10 @@ import numpy as np
 
 from callscope.config import Infer as InferConfig
 from callscope.streams import StreamId
+from processors.infer_streams import InferStreams
 from processors.records import Envelope, FeatureWindow, VoiceSummary, WindowKind
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import SHIPPED, load_models
-from processors.streams import InferStreams
 
 RATE_HZ = 16_000
 WINDOWS_HZ, UTTERANCE_S = 10, 3

@@ -26,6 +26,14 @@ logged by us, so `telemetry.configure_logging` shows them only when asked for ev
 _ANY_TIME: Final = str(2**63 - 1)
 """By itself Kafka refuses, for good, what is stamped more than an hour ahead of its own clock. A machine whose clock is
 wrong shall seem early to others, and not lose a call."""
+_COMPACTED: Final = {
+    "cleanup.policy": "compact,delete",
+    "segment.bytes": str(
+        1 << 20
+    ),  # only whole segments are compacted, and whoever reads all of it reads the newest too
+    "min.cleanable.dirty.ratio": "0.3",
+}
+"""A topic that is read from its beginning now and then."""
 
 _NOT_YET: Final = {
     "NOT_LEADER_FOR_PARTITION",
@@ -128,7 +136,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             config={
                 "message.timestamp.after.max.ms": _ANY_TIME,
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
-                "cleanup.policy": "delete",
+                **(_COMPACTED if topic.compacted else {"cleanup.policy": "delete"}),
             },
         )
         for topic in missing

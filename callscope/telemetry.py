@@ -470,6 +470,16 @@ _work_shed = Counter(
     "Left out under load: windows that were not judged (infer), segments without features (extract)",
     ["stage"],
 )
+_late_copies = Counter(
+    "callscope_records_of_ended_streams_total",
+    "Records passed over: their stream had ended when they came again",
+    ["stage"],
+)
+_taken_over = Counter(
+    "callscope_streams_taken_over_total", "Streams a worker went on with: rebuilt, or begun anew in the middle", ["how"]
+)
+_marks_written = Counter("callscope_marks_written_total", "Records written to worker.marks")
+_marks_late = Counter("callscope_marks_late_total", "Times marks were put off: results were not delivered in time")
 _consents = Counter("callscope_infer_consents_total", "Consent events read from call.events", ["allowed"])
 
 
@@ -540,6 +550,42 @@ def consent_noted(call_id: str, leg: str, allowed: bool) -> None:
 def worker_kafka_trouble(reason: str) -> None:
     """The client that reads records met trouble, which it mends by itself."""
     _processors.warning("reading records: %s", reason)
+
+
+def record_of_ended_stream(stage: str) -> None:
+    """A record came again after its stream's end."""
+    _late_copies.labels(stage).inc()
+
+
+def partitions_taken_over(partitions: int, streams: int, seconds: float) -> None:
+    """A worker has read the marks of its partitions; their records follow."""
+    _processors.info("taken over: %d partitions with %d running streams (%.2f s)", partitions, streams, seconds)
+
+
+def stream_rebuilt(count: int = 1) -> None:
+    """Streams are gone on with as if nothing had happened."""
+    _taken_over.labels("rebuilt").inc(count)
+
+
+def stream_not_rebuilt(stream: str, reason: str) -> None:
+    """A stream is begun anew in its middle: what was known of it is lost."""
+    _taken_over.labels("anew").inc()
+    _processors.warning("begun anew in the middle: %s: %s", stream, reason)
+
+
+def mark_unreadable(partition: int, offset: int, reason: str) -> None:
+    """A record of worker.marks was passed over."""
+    _processors.warning("mark passed over: partition %d offset %d: %s", partition, offset, reason)
+
+
+def marks_written(count: int) -> None:
+    """Marks were acknowledged by Kafka."""
+    _marks_written.inc(count)
+
+
+def marks_late() -> None:
+    """Results were not delivered in time to say how far the worker is."""
+    _marks_late.inc()
 
 
 def worker_starting(wiring: str) -> None:

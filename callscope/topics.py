@@ -18,10 +18,11 @@ class Topic:
     Attributes:
         name: the topic's name, an interface.
         key: what its records are keyed by: "stream" (`<call id>/<leg>`), "call" (`<call id>`), "worker" (its name) or
-            "record" (where another record lay: `<topic>/<partition>/<offset>`).
+            "record" (where another record lay: `<topic>/<partition>/<offset>`) or "mark" (`<group> <topic> <call id>/<leg>`).
         value: full name of the Protobuf message, also sent in the `schema` header.
         writer: the program that writes it.
         retention_ms: how long records are kept.
+        compacted: of a key's records only the last need be kept.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Topic:
     value: str
     writer: str
     retention_ms: int
+    compacted: bool = False
 
 
 AUDIO_FRAMES = Topic("audio.frames", "stream", "callscope.v1.AudioFrame", "ingest", DAY_MS)
@@ -39,12 +41,14 @@ VOICE_FEATURES = Topic("voice.features", "stream", "callscope.v1.FeatureWindow",
 VOICE_INSIGHTS = Topic("voice.insights", "stream", "callscope.v1.Insight", "infer", 7 * DAY_MS)
 WORKER_STATUS = Topic("worker.status", "worker", "callscope.v1.WorkerStatus", "processors", DAY_MS)
 DEAD_LETTERS = Topic("dead.letters", "record", "callscope.v1.DeadLetter", "processors, sink", 7 * DAY_MS)
+WORKER_MARKS = Topic("worker.marks", "mark", "callscope.v1.StreamMark", "processors", DAY_MS, compacted=True)
+"""From where workers rebuild what they know of streams; kept as long as the audio that they point to."""
 
 TOPICS = (AUDIO_FRAMES, CALL_EVENTS, VOICE_ACTIVITY, VOICE_SPEECH, VOICE_FEATURES, VOICE_INSIGHTS)
 """Every topic about calls. All have the same number of partitions, so that a call has the same one everywhere."""
 
-ALL_TOPICS = (*TOPICS, WORKER_STATUS, DEAD_LETTERS)
-"""These, what the workers say of themselves, and what could not be worked on."""
+ALL_TOPICS = (*TOPICS, WORKER_STATUS, WORKER_MARKS, DEAD_LETTERS)
+"""These, what the workers say of themselves and to those that come after them, and what could not be worked on."""
 
 DEFAULT_PARTITIONS = 8
 

@@ -18,13 +18,15 @@ from prometheus_client import start_http_server
 
 from callscope import clock, kafka, lifetime, telemetry
 from callscope.config import Settings
-from callscope.streams import StreamId
 from callscope.topics import VOICE_SPEECH, partition_of
 from processors import topology
 from processors.consent_reader import ConsentReader
+from processors.infer_streams import InferStreams, no_consents
 from processors.load import BEAT_S, Load, unheard
+from processors.mark_reader import read_marks
 from processors.outbox import Outbox
 from processors.records import Consent
+from processors.recovery import Recovery
 from processors.rejects import Rejects
 from processors.stages.detect import Detect
 from processors.stages.detectors import load_detectors
@@ -32,7 +34,7 @@ from processors.stages.extract import Extract
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
 from processors.stages.opensmile_engine import OpenSmilePool
-from processors.streams import DetectStreams, ExtractStreams, Failed, InferStreams, no_consents
+from processors.streams import DetectStreams, ExtractStreams, Failed
 from processors.topology import STAGES, Pipeline
 from schemas.v1.status_pb2 import WorkerStatus
 
@@ -73,7 +75,13 @@ def build_pipeline(
     policy = Policy(config.infer.emotion_legs, config.infer.health_legs)
     infer = Infer(models, policy, config.infer.max_batch)
     return Pipeline(
-        DetectStreams(lambda stream: Detect(stream, config.detect), clock_ns, idle_s, failed),
+        DetectStreams(
+            lambda stream: Detect(stream, config.detect),
+            clock_ns,
+            idle_s,
+            lambda stream: partition_of(stream.call_id, settings.topics.partitions),
+            failed,
+        ),
         ExtractStreams(
             lambda stream: Extract(stream, config.extract, engines), clock_ns, lambda: load.sheds("extract"), failed
         ),
@@ -142,15 +150,19 @@ def build_app(
     async def begin(app: Any, assigned: set[TP], **_: Any) -> None:
         telemetry.worker_ready(wiring, len(assigned))
 
+    group = app.conf.id
+    recovery = app.transport.recovery = Recovery(
+        group,
+        pipeline.keepers(stage),
+        settings.topics.partitions,
+        outbox.put_mark,
+        lambda partitions: read_marks(settings, group, partitions),
+        pipeline.load.took_over,
+    )
+
     @app.on_partitions_revoked.connect
     async def hand_over(app: Any, revoked: set[TP], **_: Any) -> None:
-        partitions = {tp.partition for tp in revoked}
-
-        def belongs(stream: StreamId) -> bool:
-            return partition_of(stream.call_id, settings.topics.partitions) in partitions
-
-        for step in (pipeline.detect, pipeline.extract, pipeline.infer):
-            step.drop(belongs)
+        recovery.drop(revoked)
 
     @app.timer(BEAT_S)
     async def beat(_: Any) -> None:

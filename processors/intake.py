@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callscope.topics import partition_of
 from processors import wire
+from processors.record_reader import Polled
 from processors.records import Envelope
 from processors.rejects import Rejects
 from processors.transport import Fetch
@@ -21,31 +22,28 @@ def decode_fetch(fetch: Fetch, partitions: int, rejects: Rejects) -> list[Envelo
     for batch in fetch.batches.values():
         for record in batch.records:
             try:
-                envelopes.append(
-                    decode_record(batch.tp.topic, batch.tp.partition, record.key, record.value, partitions)
-                )
+                envelopes.append(decode_record(batch.tp.topic, batch.tp.partition, record, partitions))
             except wire.Undecodable as error:
                 rejects.undecodable(batch, record, str(error))
     return envelopes
 
 
-def decode_record(topic: str, partition: int, key: bytes | None, value: bytes | None, partitions: int) -> Envelope:
+def decode_record(topic: str, partition: int, record: Polled, partitions: int) -> Envelope:
     """A record that is what its topic promises, and lies where records of its stream belong.
 
     Args:
         topic: where it was read.
         partition: likewise.
-        key: its key.
-        value: its value.
+        record: it.
         partitions: how many the topic has.
 
     Raises:
         Undecodable: it is not; the message says why.
     """
-    envelope = wire.decode(topic, value or b"")
+    envelope = wire.decode(topic, record.value or b"", record.offset)
     stream = envelope.record.stream
-    if key != str(stream).encode():
-        raise wire.Undecodable(f"a record of {stream} under the key {key!r}"[:300])
+    if record.key != str(stream).encode():
+        raise wire.Undecodable(f"a record of {stream} under the key {record.key!r}"[:300])
     if partition != (belongs := partition_of(stream.call_id, partitions)):
         raise wire.Undecodable(f"a record of {stream}, whose partition is {belongs}, in partition {partition}")
     return envelope

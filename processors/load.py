@@ -14,6 +14,8 @@ from schemas.v1.status_pb2 import WorkerStatus
 
 BEAT_S: Final = 1.0
 """A worker says so often how it is doing."""
+CATCH_UP_S: Final = 20.0
+"""For so long, at most, a worker that has taken partitions over works off what nobody did, and leaves nothing out."""
 
 
 def unheard(_: WorkerStatus) -> None:
@@ -40,6 +42,8 @@ class Load:
         tell: Callable[[WorkerStatus], None] = unheard,
     ) -> None:
         self._shedding = Shedding(config, stages)
+        self._lag_ms = config.lag_ms
+        self._catching_up_until_ns = 0
         self._pace = Pace()
         self._worker = worker
         self._stages = stages
@@ -52,6 +56,10 @@ class Load:
     def sheds(self, stage: str) -> bool:
         """Whether a stage leaves out what it can."""
         return stage in self._shedding.shed
+
+    def took_over(self) -> None:
+        """Partitions were taken over: what comes first of them is late, and not because there is too much to do."""
+        self._catching_up_until_ns = self._clock() + int(CATCH_UP_S * 1e9)
 
     def observe(self, envelopes: Sequence[Envelope]) -> None:
         """Look at how old records of live streams are that are worked on next."""
@@ -82,10 +90,17 @@ class Load:
         if lag_ms is None:
             return
         self._most_ms = max(self._most_ms, lag_ms)
+        if self._is_catching_up(lag_ms, now_ns):
+            return
         if self._shedding.observe(lag_ms, now_ns / 1e9):
             self._since_ns = now_ns
             telemetry.worker_sheds(self._shedding.shed, lag_ms)
             self._say(now_ns)
+
+    def _is_catching_up(self, lag_ms: float, now_ns: int) -> bool:
+        if self._observed and lag_ms <= self._lag_ms:
+            self._catching_up_until_ns = 0
+        return now_ns < self._catching_up_until_ns
 
     def _say(self, now_ns: int, *, stopped: bool = False) -> None:
         telemetry.worker_lag(self._most_ms / 1_000)

@@ -12,7 +12,7 @@ from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.dead_letters import key_of
 from callscope.streams import StreamId
-from callscope.topics import DEAD_LETTERS, WORKER_STATUS, Topic, partition_of
+from callscope.topics import DEAD_LETTERS, WORKER_MARKS, WORKER_STATUS, Topic, partition_of
 from processors import wire
 from processors.records import Envelope
 from processors.transport import Batch, Fetch
@@ -132,6 +132,32 @@ class Outbox:
         except BufferError:
             telemetry.outbox_full()
 
+    async def put_mark(self, key: str, partition: int, value: bytes, delivered: Callable[[], None]) -> None:
+        """Produce a record of `worker.marks`; it belongs to no batch.
+
+        Args:
+            key: its key.
+            partition: that of the stream's call.
+            value: its value.
+            delivered: called when Kafka has acknowledged it.
+
+        Raises:
+            RuntimeError: as for `send`.
+        """
+
+        def report(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                delivered()
+            else:
+                self._failed(error)
+
+        await self._produce(WORKER_MARKS, key, value, partition, report)
+        self._poll()
+
+    def _failed(self, error: KafkaError) -> None:
+        self._failure = error
+        telemetry.result_undeliverable(error.str())
+
     def _poll(self) -> None:
         for producer in self._producers():
             producer.poll(0)
@@ -142,8 +168,7 @@ class Outbox:
         if error is None:
             batch.undelivered -= 1
         else:
-            self._failure = error
-            telemetry.result_undeliverable(error.str())
+            self._failed(error)
 
     async def poll_forever(self) -> None:
         """Look at delivery reports; runs beside the agents.

@@ -298,7 +298,14 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A record with the ledger of the audio that brought it about. Stages see the record only."""
+    """A record with the ledger of the audio that brought it about. Stages see the record only.
+
+    Attributes:
+        record: the record.
+        ledger: its ledger.
+        offset: where in its partition it was read; -1: it was not read from Kafka.
+    """
 
     record: Record
     ledger: Ledger = field(default_factory=Ledger)
+    offset: int = -1

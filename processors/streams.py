@@ -1,34 +1,34 @@
 """Stages at work on many streams: one stage object per stream, made when it starts and dropped when it ends.
 
-Each class here is one step of the pipeline: called with the envelopes of a batch, it returns the envelopes of its
-results, each with the ledger of the audio that brought it about. Still no Kafka, no asyncio.
+Each class here, and in `processors.infer_streams`, is one step of the pipeline: called with the envelopes of a batch,
+it returns the envelopes of its results, each with the ledger of the audio that brought it about. Still no Kafka, no
+asyncio.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from callscope import telemetry
 from callscope.errors import FeatureEngineError
 from callscope.streams import StreamId
+from processors.keeping import EndedStreams, Kept
 from processors.records import (
     NO_FLOATS,
     AudioFrame,
-    Consent,
     Envelope,
     FeatureWindow,
-    Insight,
-    InsightsEnd,
     Ledger,
     Pcm,
     SpeechFrame,
+    StreamStatistics,
     VoiceSummary,
     WindowKind,
 )
@@ -37,12 +37,13 @@ from processors.stages.arrivals import Arrivals, Restart
 from processors.stages.detect import Detect
 from processors.stages.detectors import judge
 from processors.stages.extract import Extract
-from processors.stages.infer import Infer
+from processors.stages.marks import ExtractMark, StreamMark
 from processors.wire import LLD_COLUMNS
 
-T = TypeVar("T", FeatureWindow, SpeechFrame)
-
-_HALF_ENDED_STREAMS = 10_000
+PLACE_EVERY = 8_000
+"""Samples after which one more of a stream's records is remembered, to begin from there again."""
+KEPT_SEGMENTS = 32
+"""Finished segments of a stream that are remembered."""
 
 Clock = Callable[[], int]
 """Nanoseconds since the epoch; read for ledgers only."""
@@ -55,15 +56,42 @@ def not_expected(stage: str, envelope: Envelope, error: Exception) -> None:
     raise error
 
 
+class _Place(NamedTuple):
+    """From which record on a stream's audio can be read again: its media time, offset and number."""
+
+    start: int
+    offset: int
+    seq: int
+
+
 @dataclass(slots=True)
 class _Heard:
-    """A stream's detector, and what is known of its audio."""
+    """A stream's detector, and what is known of its audio.
 
+    Attributes:
+        partition: of its call.
+        stage: the detector.
+        ledger: of its newest audio.
+        end: media time of the end of it.
+        read_to: offset behind its newest record.
+        heard_ns: when its newest audio came, by its partition's `ArrivalClock`.
+        places: from where its audio can be read again, oldest first.
+        resumed: the mark from which it was taken over; None: it was not, or is past it.
+    """
+
+    partition: int
     stage: Detect
     ledger: Ledger
     end: int
+    read_to: int = 0
     heard_ns: int = 0
-    """When its newest audio came, by the worker's `ArrivalClock`."""
+    places: deque[_Place] = field(default_factory=deque)
+    resumed: StreamMark | None = None
+
+
+def one_partition(stream: StreamId) -> int:
+    """There is only one."""
+    return 0
 
 
 class DetectStreams:
@@ -72,20 +100,29 @@ class DetectStreams:
     Args:
         make: makes the stage of a new stream.
         clock: for the ledger.
-        idle_stream_s: a stream that got no audio for so long, while others did, is taken for ended; infinite: never.
+        idle_stream_s: a stream that got no audio for so long, while others of its partition did, is taken for ended;
+            infinite: never.
+        partition_of: where a stream's records are: only within a partition they come in the order of their arrival.
         failed: told of records that cannot be worked on.
     """
 
     def __init__(
-        self, make: Callable[[StreamId], Detect], clock: Clock, idle_stream_s: float, failed: Failed = not_expected
+        self,
+        make: Callable[[StreamId], Detect],
+        clock: Clock,
+        idle_stream_s: float,
+        partition_of: Callable[[StreamId], int] = one_partition,
+        failed: Failed = not_expected,
     ) -> None:
         self._make = make
         self._clock = clock
         self._idle_ns = idle_stream_s * 1e9
-        self._arrival_clock = ArrivalClock()
+        self._partition_of = partition_of
         self._failed = failed
         self._arrivals = Arrivals(lambda envelope, error: failed("detect", envelope, error))
+        self._clocks: dict[int, ArrivalClock] = defaultdict(ArrivalClock)
         self._streams: dict[StreamId, _Heard] = {}
+        self._ended = EndedStreams("detect")
 
     def __len__(self) -> int:
         """Streams being followed."""
@@ -94,9 +131,7 @@ class DetectStreams:
     def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Detect in each frame; a frame marked `last` ends its stream. Results are in the order of the frames."""
         results = self._detect_all(self._arrivals(envelopes))
-        if envelopes:
-            results += self._end_idle()
-        return results
+        return [*results, *self._end_idle()] if envelopes else results
 
     def _detect_all(self, arrived: Sequence[Envelope | Restart]) -> list[Envelope]:
         results: list[list[Envelope]] = [[] for _ in arrived]
@@ -118,10 +153,16 @@ class DetectStreams:
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
             if heard is None:
-                heard = self._streams[frame.stream] = _Heard(self._make(frame.stream), envelope.ledger, frame.start)
+                if self._ended.is_over(envelope):
+                    self._arrivals.forget(frame.stream)
+                    continue
+                heard = self._begin(frame.stream, envelope.ledger, frame.start)
+            if not heard.places or frame.start >= heard.places[-1].start + PLACE_EVERY:
+                heard = self._note_place(heard, frame, envelope.offset)
             heard.ledger = envelope.ledger
-            heard.heard_ns = self._arrival_clock.heard(envelope.ledger.arrived_ns)
+            heard.heard_ns = self._clocks[heard.partition].heard(envelope.ledger.arrived_ns)
             heard.end = frame.start + len(frame.pcm)
+            heard.read_to = max(heard.read_to, envelope.offset + 1)
             try:
                 admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
             except Exception as error:  # whatever it is, it is this stream's
@@ -152,8 +193,24 @@ class DetectStreams:
         except Exception:  # the stage is beyond that: what was open is lost with it; the record's failure is told
             outputs = []
         heard.stage = self._make(frame.stream)
+        heard.places.clear()
+        heard.resumed = None
         results = [Envelope(output, heard.ledger) for output in outputs]
         return results + self._end(frame.stream) if frame.last else results
+
+    def _begin(self, stream: StreamId, ledger: Ledger, at: int) -> _Heard:
+        heard = self._streams[stream] = _Heard(self._partition_of(stream), self._make(stream), ledger, at)
+        return heard
+
+    def _note_place(self, heard: _Heard, frame: AudioFrame, offset: int) -> _Heard:
+        """Remember where a stream's audio can be read again; returns a new stage where it cannot be gone on with."""
+        needed = heard.stage.rebuilding
+        if not heard.places and needed is not None and frame.start > needed.audio_from:
+            telemetry.stream_not_rebuilt(str(frame.stream), "its audio is not in the topic any more")
+            heard = self._begin(frame.stream, heard.ledger, frame.start)
+        if offset >= 0 or not heard.places:
+            heard.places.append(_Place(frame.start, offset, frame.seq))
+        return heard
 
     def end(self, streams: Iterable[StreamId]) -> list[Envelope]:
         """Take streams for ended, as if they had been silent for too long; those that are not followed are none."""
@@ -165,18 +222,75 @@ class DetectStreams:
         return results
 
     def _end_idle(self) -> list[Envelope]:
-        now_ns = self._arrival_clock.now_ns
-        return self.end([stream for stream, heard in self._streams.items() if now_ns - heard.heard_ns > self._idle_ns])
+        now_ns = {partition: clock.now_ns for partition, clock in self._clocks.items()}
+        return self.end(
+            [
+                stream
+                for stream, heard in self._streams.items()
+                if now_ns.get(heard.partition, 0) - heard.heard_ns > self._idle_ns
+            ]
+        )
 
     def _end(self, stream: StreamId) -> list[Envelope]:
         heard = self._streams.pop(stream)
+        self._ended.note(stream, heard.read_to, heard.ledger.arrived_ns)
         end = SpeechFrame(stream, heard.end, heard.end, np.zeros(0, np.int16), stream_ended=True)
         return [Envelope(output, heard.ledger) for output in [*heard.stage.flush(), end]]
+
+    def is_hearing_again(self, stream: StreamId) -> bool:
+        """Whether a stream's audio is on the way to where another worker was."""
+        heard = self._streams.get(stream)
+        return heard is not None and heard.stage.rebuilding is not None
+
+    def kept(self) -> Iterator[Kept]:
+        """See `Keeper`."""
+        for stream, heard in self._streams.items():
+            if heard.resumed is not None:
+                if not heard.places or heard.stage.rebuilding is not None:
+                    yield Kept(stream, heard.resumed.offset, heard.resumed)
+                    continue
+                heard.resumed = None
+            mark, places = heard.stage.mark(), heard.places
+            if mark is None or not heard.read_to:
+                continue
+            while len(places) > 1 and places[1].start <= mark.audio_from:
+                places.popleft()
+            place = places[0]
+            known = StreamMark(
+                stream,
+                place.offset,
+                heard.read_to,
+                heard.ledger.arrived_ns,
+                start=place.start,
+                seq=place.seq,
+                detect=mark,
+            )
+            yield Kept(stream, place.offset, known)
+        yield from self._ended.fresh()
+
+    def resume(self, marks: Iterable[StreamMark]) -> None:
+        """See `Keeper`."""
+        for mark in marks:
+            if mark.ended:
+                self._ended.remember(mark)
+                continue
+            stage = self._make(mark.stream)
+            if mark.detect is None or not stage.rebuild(mark.detect):
+                telemetry.stream_not_rebuilt(str(mark.stream), "another detector was at work on it")
+                continue
+            partition, ledger = self._partition_of(mark.stream), Ledger(arrived_ns=mark.arrived_ns)
+            heard_ns = self._clocks[partition].now_ns
+            self._streams[mark.stream] = _Heard(
+                partition, stage, ledger, mark.detect.decided_to, mark.read_to, heard_ns, resumed=mark
+            )
+            self._arrivals.resume(mark.stream, mark.start, mark.seq, mark.arrived_ns)
+            telemetry.stream_rebuilt()
 
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         self._arrivals.drop(belongs)
         self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
+        self._ended.drop(belongs)
 
 
 def _turns(arrived: Sequence[Envelope | Restart]) -> list[list[int]]:
@@ -190,6 +304,25 @@ def _turns(arrived: Sequence[Envelope | Restart]) -> list[list[int]]:
 def never() -> bool:
     """Nothing is shed."""
     return False
+
+
+@dataclass(slots=True)
+class _Spoken:
+    """A stream's extractor, and where it is in its speech.
+
+    Attributes:
+        stage: the extractor.
+        finished: the last finished segments, and the stream's statistics after each; the first is before any.
+        finished_to: offset behind the last record of the newest of them.
+        arrived_ns: when its audio arrived.
+        open: the segment that is not finished, and the offset of its first record.
+    """
+
+    stage: Extract
+    finished: deque[tuple[int, StreamStatistics]]
+    finished_to: int = 0
+    arrived_ns: int = 0
+    open: tuple[int, int] | None = None
 
 
 class ExtractStreams:
@@ -213,7 +346,8 @@ class ExtractStreams:
         self._clock = clock
         self._sheds = sheds
         self._failed = failed
-        self._streams: dict[StreamId, Extract] = {}
+        self._streams: dict[StreamId, _Spoken] = {}
+        self._ended = EndedStreams("extract")
 
     def __len__(self) -> int:
         """Streams being followed."""
@@ -227,19 +361,33 @@ class ExtractStreams:
             frame = envelope.record
             if not isinstance(frame, SpeechFrame):
                 continue
+            spoken = self._streams.get(frame.stream)
+            if spoken is None and self._ended.is_over(envelope):
+                continue
             if frame.stream_ended:
-                stage = self._streams.pop(frame.stream, None)
-                left = [] if stage is None else self._step(partial(_flush, stage), stage, envelope, frame)
+                self._streams.pop(frame.stream, None)
+                self._ended.note(frame.stream, envelope.offset + 1, envelope.ledger.arrived_ns)
+                left = self._step(partial(_flush, spoken.stage), spoken.stage, envelope, frame) if spoken else []
                 outputs = [*left, _stream_end(frame)]
             else:
-                stage = self._streams.get(frame.stream)
-                if stage is None:
-                    stage = self._streams[frame.stream] = self._make(frame.stream)
-                outputs = self._step(stage.leave_out if shed else stage.step, stage, envelope, frame)
+                if spoken is None:
+                    spoken = self._begin(frame.stream, ExtractMark())
+                elif frame.segment <= spoken.finished[-1][0]:
+                    continue  # it comes again: its features are delivered
+                step = spoken.stage.leave_out if shed else spoken.stage.step
+                outputs = self._step(step, spoken.stage, envelope, frame)
+                self._keep_track(spoken, envelope, frame, outputs)
             if outputs:
                 ledger = replace(envelope.ledger, extracted_ns=self._clock())
                 results += [Envelope(output, ledger) for output in outputs]
         return results
+
+    def _begin(self, stream: StreamId, mark: ExtractMark) -> _Spoken:
+        finished = deque([(mark.done, mark.statistics)], maxlen=KEPT_SEGMENTS)
+        spoken = self._streams[stream] = _Spoken(self._make(stream), finished)
+        if mark.done >= 0:
+            spoken.stage.learn(replace(_NOTHING_SAID, stream=stream, segment=mark.done, statistics=mark.statistics))
+        return spoken
 
     def _step(
         self,
@@ -263,10 +411,76 @@ class ExtractStreams:
             stage.drop()
             return []
 
+    def _keep_track(
+        self, spoken: _Spoken, envelope: Envelope, frame: SpeechFrame, outputs: Sequence[FeatureWindow]
+    ) -> None:
+        for output in outputs:
+            if output.statistics is not None:
+                spoken.finished.append((output.segment, output.statistics))
+        if frame.last:
+            if spoken.finished[-1][0] < frame.segment:  # without features
+                spoken.finished.append((frame.segment, spoken.finished[-1][1]))
+            spoken.open = None
+            spoken.finished_to, spoken.arrived_ns = envelope.offset + 1, envelope.ledger.arrived_ns
+        elif spoken.open is None or spoken.open[0] != frame.segment:
+            spoken.open = frame.segment, envelope.offset
+
+    def mark(self, stream: StreamId, before: int) -> ExtractMark:
+        """What is known of a stream's segments before one.
+
+        Args:
+            stream: the leg.
+            before: the segment.
+        """
+        spoken = self._streams.get(stream)
+        known = spoken.finished if spoken else ()
+        for segment, statistics in reversed(known):
+            if segment < before:
+                return ExtractMark(segment, statistics)
+        return ExtractMark()
+
+    def kept(self) -> Iterator[Kept]:
+        """See `Keeper`."""
+        for stream, spoken in self._streams.items():
+            done, statistics = spoken.finished[-1]
+            mark = StreamMark(
+                stream, spoken.finished_to, spoken.finished_to, spoken.arrived_ns, extract=ExtractMark(done, statistics)
+            )
+            yield Kept(stream, spoken.open[1] if spoken.open else None, mark if spoken.finished_to else None)
+        yield from self._ended.fresh()
+
+    def resume(self, marks: Iterable[StreamMark]) -> None:
+        """See `Keeper`."""
+        for mark in marks:
+            if mark.ended:
+                self._ended.remember(mark)
+            elif mark.extract is not None:
+                spoken = self._begin(mark.stream, mark.extract)
+                if mark.detect is None:  # the records that they read are its own
+                    spoken.finished_to, spoken.arrived_ns = mark.offset, mark.arrived_ns
+                    telemetry.stream_rebuilt()
+
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._streams.pop(stream).drop()
+            self._streams.pop(stream).stage.drop()
+        self._ended.drop(belongs)
+
+
+_NOTHING_SAID = FeatureWindow(
+    stream=StreamId("", ""),
+    segment=-1,
+    kind=WindowKind.UTTERANCE,
+    start=0,
+    duration=0,
+    coverage=0.0,
+    lookahead=0,
+    feature_set="",
+    lld_first=0,
+    lld=NO_FLOATS.reshape(0, LLD_COLUMNS),
+    functionals=NO_FLOATS,
+    summary=VoiceSummary(0.0, None, None, 0.0, None, None),
+)
 
 
 def _flush(stage: Extract, _: SpeechFrame) -> list[FeatureWindow]:
@@ -274,150 +488,6 @@ def _flush(stage: Extract, _: SpeechFrame) -> list[FeatureWindow]:
 
 
 def _stream_end(frame: SpeechFrame) -> FeatureWindow:
-    return FeatureWindow(
-        stream=frame.stream,
-        segment=frame.segment,
-        kind=WindowKind.STREAM_END,
-        start=frame.start,
-        duration=0,
-        coverage=0.0,
-        lookahead=0,
-        feature_set="",
-        lld_first=0,
-        lld=NO_FLOATS.reshape(0, LLD_COLUMNS),
-        functionals=NO_FLOATS,
-        summary=VoiceSummary(0.0, None, None, 0.0, None, None),
+    return replace(
+        _NOTHING_SAID, stream=frame.stream, segment=frame.segment, kind=WindowKind.STREAM_END, start=frame.start
     )
-
-
-def no_consents() -> Sequence[Consent]:
-    """Nobody said anything."""
-    return ()
-
-
-class InferStreams:
-    """Feature windows (and, for models that listen, speech frames) in; insights out. Those of a batch go together.
-
-    A stream's last record says that it has ended: where models listen, when both its windows and its speech have.
-
-    Args:
-        infer: the models, the policy, the consents and the streams' baselines.
-        clock: for the ledger.
-        consents: what was allowed or refused since it was last asked; asked before every batch.
-        sheds: whether windows and speech are to be passed over; asked once a batch. Utterances are judged all the same:
-            there are few, and baselines rest on them.
-        failed: told of records that cannot be worked on.
-    """
-
-    def __init__(
-        self,
-        infer: Infer,
-        clock: Clock,
-        consents: Callable[[], Sequence[Consent]] = no_consents,
-        sheds: Callable[[], bool] = never,
-        failed: Failed = not_expected,
-    ) -> None:
-        self._sheds = sheds
-        self._failed = failed
-        self._infer = infer
-        self._clock = clock
-        self._fresh_consents = consents
-        self._streams: set[StreamId] = set()
-        self._listened: set[StreamId] = set()
-        self._half_ended: dict[StreamId, None] = {}
-        self._counted: Counter[tuple[str, str]] = Counter()
-
-    def __len__(self) -> int:
-        """Streams being followed."""
-        return len(self._streams | self._listened)
-
-    @property
-    def listens(self) -> bool:
-        """Whether speech frames are wanted beside the windows."""
-        return self._infer.listens
-
-    def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
-        """Infer from each window and frame; a stream's end makes it forgotten."""
-        for consent in self._fresh_consents():
-            self._infer.obey(consent)
-        shed, passed_over = self._sheds(), 0
-        windows: list[tuple[FeatureWindow, Ledger]] = []
-        frames: list[tuple[SpeechFrame, Ledger]] = []
-        results: list[Envelope] = []
-        ends: list[Envelope] = []
-        for envelope in envelopes:
-            record = envelope.record
-            if isinstance(record, SpeechFrame):
-                if record.stream_ended:
-                    results += self._run(self._infer.hear, frames)
-                    frames = []
-                    self._forget_audio(record.stream)
-                    if self.listens:
-                        ends += self._end(envelope, record)
-                elif self.listens and shed:
-                    passed_over += record.last
-                elif self.listens:
-                    self._listened.add(record.stream)
-                    frames.append((record, envelope.ledger))
-                continue
-            assert isinstance(record, FeatureWindow)
-            if record.kind is WindowKind.STREAM_END:
-                results += self._run(self._infer.step_many, windows)
-                windows = []
-                self._forget(record.stream)
-                ends += self._end(envelope, record)
-            elif shed and record.kind is WindowKind.WINDOW:
-                passed_over += 1
-            else:
-                self._streams.add(record.stream)
-                windows.append((record, envelope.ledger))
-        results += self._run(self._infer.step_many, windows)
-        results += self._run(self._infer.hear, frames)
-        self._count_withheld()
-        if passed_over:
-            telemetry.work_shed("infer", passed_over)
-        return results + ends
-
-    def _run(
-        self, judge: Callable[[Sequence[T]], list[list[Insight]]], waiting: Sequence[tuple[T, Ledger]]
-    ) -> list[Envelope]:
-        if not waiting:
-            return []
-        insights_by_record = judge([record for record, _ in waiting])
-        for failure in self._infer.take_failures():
-            self._failed("infer", Envelope(*waiting[failure.index]), failure.error)
-        now = self._clock()
-        return [
-            Envelope(insight, replace(ledger, inferred_ns=now))
-            for (_, ledger), insights in zip(waiting, insights_by_record, strict=True)
-            for insight in insights
-        ]
-
-    def _end(self, envelope: Envelope, record: FeatureWindow | SpeechFrame) -> list[Envelope]:
-        if self.listens and self._half_ended.pop(record.stream, self) is self:
-            self._half_ended[record.stream] = None
-            while len(self._half_ended) > _HALF_ENDED_STREAMS:  # their other half went to another worker
-                self._half_ended.pop(next(iter(self._half_ended)))
-            return []
-        ledger = replace(envelope.ledger, inferred_ns=self._clock())
-        return [Envelope(InsightsEnd(record.stream, record.start), ledger)]
-
-    def _count_withheld(self) -> None:
-        for (model, because), count in (self._infer.withheld - self._counted).items():
-            telemetry.windows_withheld(model, because, count)
-        self._counted = Counter(self._infer.withheld)
-
-    def _forget(self, stream: StreamId) -> None:
-        self._infer.drop(stream)
-        self._streams.discard(stream)
-
-    def _forget_audio(self, stream: StreamId) -> None:
-        self._infer.drop_audio(stream)
-        self._listened.discard(stream)
-
-    def drop(self, belongs: Callable[[StreamId], bool]) -> None:
-        """Forget streams without a word: another worker has them now."""
-        for stream in [stream for stream in self._streams if belongs(stream)]:
-            self._forget(stream)
-        for stream in [stream for stream in self._listened if belongs(stream)]:
-            self._forget_audio(stream)

@@ -8,8 +8,9 @@ changes:
   group that commits, and fetches nothing;
 - what a fetch brought of a topic becomes one message whose value is a `Fetch`, with a `Batch` for each partition, so
   that an agent works on all its streams together;
-- what may be committed of a partition is read off its batches in the order of their delivery: up to the first one that
-  an agent has not finished, or whose results Kafka has not acknowledged. Holes in the offsets need no bookkeeping;
+- what is finished of a partition is read off its batches in the order of their delivery: up to the first one that an
+  agent has not finished, or whose results Kafka has not acknowledged. Holes in the offsets need no bookkeeping;
+- committed is what is finished, or of it what nobody who takes the partition over needs (`processors.recovery`);
 - the next fetch is taken when the agents have finished the last one, so queues cannot grow;
 - topics are read with `RecordBatches`, a schema that leaves keys and values alone.
 
@@ -33,6 +34,7 @@ from mode.utils.futures import notify
 
 from callscope.clock import monotonic
 from processors.record_reader import Polled, RecordReader
+from processors.recovery import Recovery
 
 FLOW_CHECK_S = 0.2
 """How long a rebalance may go unnoticed while agents work."""
@@ -61,18 +63,17 @@ class Batch:
 
     Attributes:
         tp: topic and partition.
-        records: in offset order, at least one.
+        records: in offset order; of those that came, the ones to be worked on.
+        last_offset: of the newest one that came.
+        last_ms: its timestamp.
         undelivered: results of these records which Kafka has not acknowledged yet.
     """
 
     tp: TP
     records: list[Polled]
+    last_offset: int
+    last_ms: int
     undelivered: int = field(default=0)
-
-    @property
-    def last_offset(self) -> int:
-        """Offset of the newest record."""
-        return self.records[-1].offset
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +85,18 @@ class Fetch:
     """
 
     batches: dict[int, Batch]
+    _begun: bool = False
+    _given_up: bool = False
+
+    def begin(self) -> bool:
+        """To be asked by an agent that takes it up; False: it is not to be worked on, and its records come again."""
+        self._begun = not self._given_up
+        return self._begun
+
+    def give_up(self) -> bool:
+        """Take it back from an agent that has not begun; returns whether it had not."""
+        self._given_up = not self._begun
+        return self._given_up
 
     def batch_of(self, partition: int) -> Batch:
         """The batch of a partition; where it brought none of that one, any: whoever waits for all waits for it."""
@@ -123,9 +136,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._delivered = defaultdict(deque)
+        self._finished_to: dict[TP, int] = {}
+        """Offset up to which everything is finished and its results acknowledged."""
         self._reader: RecordReader | None = None
         self._followed: frozenset[TP] = frozenset()
         """What the reader follows; empty: it is to be told anew, from `_read_offset` on."""
+        self._seeks = 0
 
     async def on_stop(self) -> None:
         """End the reader with the rest."""
@@ -143,20 +159,34 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     ) -> Mapping[TP, list[Fetch]]:
         if not active_partitions or not await self._caught_up():
             return {}
-        reader = self._following(frozenset(active_partitions))
+        reader = await self._following(frozenset(active_partitions))
+        if reader is None:
+            return {}
         found = await reader.ready(timeout)
         fetches: dict[str, dict[int, Batch]] = {}
         for tp, records in found.items():
-            fetches.setdefault(tp.topic, {})[tp.partition] = Batch(tp, records)
+            newest = records[-1]
+            if self.transport.recovery is not None:
+                records = self.transport.recovery.needed(tp, records)
+            batch = Batch(tp, records, newest.offset, newest.timestamp_ms)
+            fetches.setdefault(tp.topic, {})[tp.partition] = batch
         return {next(iter(batches.values())).tp: [Fetch(batches)] for batches in fetches.values()}
 
-    def _following(self, partitions: frozenset[TP]) -> RecordReader:
-        """The reader, told to follow these; it begins where `_read_offset` says, or goes on where it was."""
+    async def _following(self, partitions: frozenset[TP]) -> RecordReader | None:
+        """The reader, told to follow these; it begins where `_read_offset` says, or goes on where it was.
+
+        None where a rebalance came in between.
+        """
         if self._reader is None:
             transport = self.transport
             fetching = transport.fetching
             self._reader = RecordReader(transport.reader_options(), fetching.max_wait_ms, fetching.min_bytes, self.loop)
         if partitions != self._followed:
+            seek = self._seeks
+            if self.transport.recovery is not None:
+                await self.transport.recovery.take_over(partitions - self._followed)
+            if not self.flow_active or seek != self._seeks:
+                return None
             self._followed = partitions
             self._reader.follow({tp: self._next_offset(tp) for tp in partitions})
         return self._reader
@@ -172,8 +202,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     async def perform_seek(self) -> None:
         """Begin again at what is committed."""
         await super().perform_seek()
-        self._delivered.clear()
+        for tp in list(self._delivered):
+            self._forget(tp)
         self._followed = frozenset()
+        self._seeks += 1
+
+    def _forget(self, tp: TP) -> None:
+        """What agents were given of a partition counts no more; what they have not begun, they shall not begin."""
+        for message, _ in self._delivered.pop(tp, ()):
+            if message.value.give_up():
+                self._unacked_messages.discard(message)
+        self._finished_to.pop(tp, None)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Hand over what comes. Faust's own makes four tasks a message to give up waiting when a rebalance begins.
@@ -212,12 +251,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
 
     def _to_message(self, tp: TP, record: Fetch) -> ConsumerMessage:
         first = record.batches[tp.partition]
-        newest = first.records[-1]
         message = ConsumerMessage(
             tp.topic,
             tp.partition,
             first.last_offset,
-            newest.timestamp_ms / 1000.0,
+            first.last_ms / 1000.0,
             0,
             (),
             None,
@@ -244,13 +282,36 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         return True
 
     def _new_offset(self, tp: TP) -> int | None:
-        given = self._delivered[tp]
-        offset = None
         self._acked[tp].clear()  # Faust's own list, which only grows where nobody reads it
         self._acked_index[tp].clear()
+        finished_to = self.finished_to(tp)
+        return finished_to if self.transport.recovery is None else self.transport.recovery.floor(tp)
+
+    def finished_to(self, tp: TP) -> int | None:
+        """Offset behind the records of a partition that are worked on, with all results delivered; None: none yet."""
+        given = self._delivered[tp]
         while given and given[0][0].acked and given[0][1].undelivered == 0:
-            offset = given.popleft()[1].last_offset + 1
-        return offset
+            self._finished_to[tp] = given.popleft()[1].last_offset + 1
+        return self._finished_to.get(tp)
+
+    def given_to(self, tp: TP) -> int | None:
+        """Offset behind the records of a partition that agents were given; None: none yet."""
+        given = self._delivered[tp]
+        return given[-1][1].last_offset + 1 if given else self._finished_to.get(tp)
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Faust's own, after telling whoever comes after us what they need to know."""
+        recovery = self.transport.recovery
+        if recovery is not None:
+            await recovery.write(list(self._delivered), self, HAND_OVER_TIMEOUT_S)
+        return bool(await super().force_commit(topics, start_new_transaction))
+
+    async def wait_empty(self) -> None:
+        """Faust's own, for what agents have begun: what was taken from their queues nobody will finish."""
+        for given in self._delivered.values():
+            while given and not given[-1][0].acked and given[-1][0].value.give_up():
+                self._unacked_messages.discard(given.pop()[0])
+        await super().wait_empty()
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self._delivered) if topics is None or tp in topics or tp.topic in topics)
@@ -274,13 +335,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         """Forget what was being read of partitions that may go to another worker."""
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
-            self._delivered.pop(tp, None)
+            self._forget(tp)
         self._followed = frozenset()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start afresh: reading begins again at the committed offset."""
         for tp in assigned:
-            self._delivered.pop(tp, None)
+            self._forget(tp)
         await super().on_partitions_assigned(assigned, generation_id)
 
 
@@ -290,11 +351,14 @@ class Transport(driver.Transport):  # type: ignore[misc]  # faust has no types
     Attributes:
         fetching: how its consumer fetches; set `app.transport.fetching` before the app is started.
         client_options: librdkafka's options for reaching the cluster, if the broker's address is not enough.
+        recovery: what is told to, and learnt from, other workers of the group; None: a worker knows nothing but what is
+            in the records it has not finished.
     """
 
     Consumer = Consumer
     fetching = Fetching()
     client_options: Mapping[str, Any] | None = None
+    recovery: Recovery | None = None
 
     def reader_options(self) -> Mapping[str, Any]:
         """How the reader reaches the cluster."""

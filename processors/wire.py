@@ -1,4 +1,4 @@
-"""Bytes to records and back: the only module here that knows Protobuf."""
+"""Bytes to records and back: with `processors.mark_wire` the only module here that knows Protobuf."""
 
 from __future__ import annotations
 
@@ -58,12 +58,13 @@ def encode(envelope: Envelope) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
-def decode(topic: str, value: bytes) -> Envelope:
+def decode(topic: str, value: bytes, offset: int = -1) -> Envelope:
     """What `encode` made of it.
 
     Args:
         topic: name of the topic it was read from.
         value: the record's bytes.
+        offset: where it was read.
 
     Raises:
         Undecodable: these bytes cannot be a record of that topic; the message says why.
@@ -83,6 +84,7 @@ def decode(topic: str, value: bytes) -> Envelope:
     return Envelope(
         record,
         Ledger(ledger.arrived_ns, ledger.published_ns, ledger.detected_ns, ledger.extracted_ns, ledger.inferred_ns),
+        offset,
     )
 
 
@@ -208,7 +210,8 @@ _ALWAYS_KNOWN = ("voiced_share", "loudness_mean")
 _STATISTICS_FIELDS = ("f0", "loudness", "level_dbfs", "speech_rate_hz")
 
 
-def _statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistics:
+def statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistics:
+    """As a part of a message."""
     moments = {name: getattr(statistics, name) for name in _STATISTICS_FIELDS}
     return features_pb2.StreamStatistics(
         segments=statistics.segments,
@@ -219,7 +222,8 @@ def _statistics_to(statistics: StreamStatistics) -> features_pb2.StreamStatistic
     )
 
 
-def _statistics_from(message: features_pb2.StreamStatistics) -> StreamStatistics:
+def statistics_from(message: features_pb2.StreamStatistics) -> StreamStatistics:
+    """What `statistics_to` made of it."""
     moments = {name: getattr(message, name) for name in _STATISTICS_FIELDS}
     return StreamStatistics(
         message.segments,
@@ -243,7 +247,7 @@ def _features_to(record: FeatureWindow) -> features_pb2.FeatureWindow:
         lld=record.lld.ravel().tolist(),
         functionals=record.functionals.tolist(),
         summary=features_pb2.VoiceSummary(**{name: value for name, value in summary.items() if value is not None}),
-        statistics=None if record.statistics is None else _statistics_to(record.statistics),
+        statistics=None if record.statistics is None else statistics_to(record.statistics),
         missing_because=record.missing_because,
     )
 
@@ -270,7 +274,7 @@ def _features_from(message: features_pb2.FeatureWindow) -> FeatureWindow:
         lld=np.array(message.lld, np.float32).reshape(-1, LLD_COLUMNS),
         functionals=np.array(message.functionals, np.float32),
         summary=VoiceSummary(voiced_share=summary.voiced_share, loudness_mean=summary.loudness_mean, **optional),
-        statistics=_statistics_from(message.statistics) if message.HasField("statistics") else None,
+        statistics=statistics_from(message.statistics) if message.HasField("statistics") else None,
         missing_because=message.missing_because,
     )
 

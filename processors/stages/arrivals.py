@@ -30,6 +30,8 @@ WAITING: Final = 16
 """Records of a stream: about a third of a second of 20 ms, one of 60 ms."""
 FAR_S: Final = 60
 """What waits so far ahead when its stream is taken for ended belongs to something else."""
+AGAIN_S: Final = 2
+"""What begins at 0 again so early is the same stream: a client that nothing was acknowledged of when its gateway died."""
 ENDED: Final = 20_000
 """Streams of which it is remembered that they have ended; the oldest go first."""
 
@@ -87,6 +89,14 @@ class Arrivals:
             self._take(envelope, out)
         return out
 
+    def resume(self, stream: StreamId, start: int, seq: int, arrived_ns: int) -> None:
+        """Go on with a stream of another worker: its records from that one on follow."""
+        self._streams[stream] = _Arrival(start, seq, None, arrived_ns)
+
+    def forget(self, stream: StreamId) -> None:
+        """It was none."""
+        self._streams.pop(stream, None)
+
     def rest(self, stream: StreamId) -> list[Envelope]:
         """What still waits of a stream that is over, in order, without what is far away; it is forgotten here."""
         known = self._streams.pop(stream, None)
@@ -116,7 +126,7 @@ class Arrivals:
                 return
             first_ns = arrived_ns if is_first else None
             known = self._streams[frame.stream] = _Arrival(frame.start, frame.seq, first_ns, arrived_ns)
-        elif is_first and _is_anew(frame, arrived_ns, known):
+        elif is_first and known.end > AGAIN_S * RATE_HZ and _is_anew(frame, arrived_ns, known):
             out += [waiting.envelope for waiting in known.waiting]
             out.append(Restart(frame.stream))
             known = self._streams[frame.stream] = _Arrival(0, 0, arrived_ns, arrived_ns)
@@ -151,7 +161,9 @@ class Arrivals:
         known.end = max(known.end, end)
         known.seq = max(known.seq, frame.seq + 1)
         known.arrived_ns = envelope.ledger.arrived_ns
-        out.append(envelope)
+        # Who begins again with this record needs those that wait for it as well, which came before.
+        needed = min((waiting.envelope.offset for waiting in known.waiting), default=envelope.offset)
+        out.append(envelope if needed >= envelope.offset else replace(envelope, offset=needed))
         if frame.last:
             del self._streams[frame.stream]
             self._remember_end(frame.stream, known)

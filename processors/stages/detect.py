@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,48 +40,12 @@ from processors.records import (
     VoiceActivity,
 )
 from processors.stages.detectors import Detector, DetectorFactory, detector_for
-
-SILENCE_DBFS = -100.0
-"""The lowest level that is told."""
+from processors.stages.marks import DetectMark
+from processors.stages.rebuilding import Rebuilding
+from processors.stages.span import Span
 
 _NO_PCM: Pcm = np.zeros(0, np.int16)
 _NO_PCM.flags.writeable = False
-
-
-class _Span:
-    """Level and probability of what was heard over some hops. Energy is summed in integers: exact in any order."""
-
-    __slots__ = ("energy", "hops", "probability", "samples", "start")
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.samples = 0
-        self.energy = 0
-        self.probability = 0.0
-        self.hops = 0
-
-    def add(self, samples: int, energy: int, probability: float) -> None:
-        if samples:
-            self.samples += samples
-            self.energy += energy
-            self.probability += probability
-            self.hops += 1
-
-    def absorb(self, other: _Span) -> None:
-        self.samples += other.samples
-        self.energy += other.energy
-        self.probability += other.probability
-        self.hops += other.hops
-
-    @property
-    def mean_probability(self) -> float:
-        return self.probability / self.hops if self.hops else 0.0
-
-    @property
-    def level_dbfs(self) -> float:
-        if not self.energy:
-            return SILENCE_DBFS
-        return max(SILENCE_DBFS, 10 * math.log10(self.energy / self.samples / 32_768**2))
 
 
 class Detect:
@@ -119,19 +84,22 @@ class Detect:
         self._rest = _NO_PCM
         self._now: int | None = None
         """Media time up to which hops were judged; None before the first audio."""
-        self._level: _Span | None = None
+        self._level: Span | None = None
         self._lost: list[tuple[int, int]] = []
         """Where silence stands in for audio that did not come: start and end of each hole that still matters."""
 
-        self._onset: _Span | None = None
+        self._onset: Span | None = None
         """The run of voiced hops that may become speech."""
-        self._speech: _Span | None = None
+        self._speech: Span | None = None
         self._speech_end = 0
         """End of the last voiced hop of the last speech."""
-        self._pause = _Span(0)
+        self._pause = Span(0)
         """What was heard since then, while speech is open."""
         self._silence = 0
         """Samples of silent hops since then, or since a doubtful one."""
+
+        self._rebuilding: Rebuilding | None = None
+        """As long as it is on the way to a mark, and decides nothing."""
 
         self._segment: int | None = None
         self._held: deque[Pcm] = deque()
@@ -169,6 +137,50 @@ class Detect:
         """Media time up to which hops were judged, or (after `admit`) from which they will be; None before audio."""
         return self._now
 
+    @property
+    def rebuilding(self) -> DetectMark | None:
+        """The mark on the way to which it is; None: it decides."""
+        return None if self._rebuilding is None else self._rebuilding.mark
+
+    def mark(self) -> DetectMark | None:
+        """What must be known, beside the audio, to go on from here; None before the first audio.
+
+        To be asked between `decide` and `admit`.
+        """
+        if self._rebuilding is not None or self._now is None:
+            return self.rebuilding
+        birth = self.detector.birth()
+        return DetectMark(
+            detector=self.detector.name,
+            hop=self._hop,
+            decided_to=self._now,
+            detector_from=self._now - birth.age_hops * self._hop,
+            primed=birth.primed,
+            floor_dbfs=birth.floor_dbfs,
+            segment=self._segment,
+            held_from=self._now - len(self._held) * self._hop,
+            speech=None if self._speech is None else replace(self._speech),
+            pause=None if self._speech is None else replace(self._pause),
+            onset=None if self._onset is None else replace(self._onset),
+            level=None if self._level is None else replace(self._level),
+            speech_end=self._speech_end,
+            silence=self._silence,
+        )
+
+    def rebuild(self, mark: DetectMark) -> bool:
+        """Go on from a mark: the audio from `mark.audio_from` on follows. To be asked before the first audio.
+
+        What was decided up to the mark is not told again. The open segment's audio is, from its beginning.
+
+        Returns:
+            False where the mark is of another detector, or unsound: nothing has changed.
+        """
+        if not mark.fits(self.detector.name, self._hop):
+            return False
+        self._rebuilding = Rebuilding(mark, self.detector)
+        self._keep_on(self._rebuilding)
+        return True
+
     # A detector that judges many streams in one batch stands between these two halves of `step`.
 
     def admit(self, record: AudioFrame) -> Pcm:
@@ -197,7 +209,11 @@ class Detect:
         pcm = np.concatenate(parts) if len(parts) > 1 else pcm
         whole = len(pcm) // self._hop * self._hop
         self._rest = pcm[whole:].copy()
-        return pcm[:whole]
+        if self._rebuilding is None:
+            return pcm[:whole]
+        judged = self._rebuilding.pass_over(pcm[:whole])
+        self._keep_on(self._rebuilding)
+        return judged
 
     def decide(
         self, probabilities: NDArray[np.float64], pcm: Pcm, *, last: bool = False
@@ -211,10 +227,29 @@ class Detect:
         """
         hops = pcm.reshape(-1, self._hop)
         for audio, wide, probability in zip(hops, hops.astype(np.float64), probabilities.tolist(), strict=True):
+            if self._rebuilding is not None:
+                self._rebuilding.hear(audio)
+                self._keep_on(self._rebuilding)
+                continue
             self._hear(audio, int(wide @ wide), probability)  # below 2**53, so exact whatever the order
         if last:
             self._break_off()
         return self._take()
+
+    def _keep_on(self, rebuilding: Rebuilding) -> None:
+        """Follow what is heard again; where that was the last of it, know what was known there."""
+        self._now, self._held = rebuilding.now, rebuilding.held
+        if not rebuilding.complete:
+            return
+        self._rebuilding, mark = None, rebuilding.mark
+        for _ in range((mark.held_from - mark.since) // self._hop):
+            self._ready.append(self._held.popleft())
+        self._segment, self._ready_start = mark.segment, mark.since
+        self._speech, self._onset, self._level = (
+            None if span is None else replace(span) for span in (mark.speech, mark.onset, mark.level)
+        )
+        self._pause = Span(mark.decided_to) if mark.pause is None else replace(mark.pause)
+        self._speech_end, self._silence = mark.speech_end, mark.silence
 
     # ── one hop ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -239,14 +274,14 @@ class Detect:
             self._speech.absorb(self._pause)
             self._speech.add(self._hop, energy, probability)
             self._speech_end = start + self._hop
-            self._pause, self._silence = _Span(start + self._hop), 0
+            self._pause, self._silence = Span(start + self._hop), 0
             self._end_what_got_too_long()
             if self._segment is None:  # the last one was cut, and here speech goes on
                 self._open_segment(start)
             self._release()
             return
         if self._onset is None:
-            self._onset = _Span(start)
+            self._onset = Span(start)
         self._onset.add(self._hop, energy, probability)
         if self._onset.hops >= self._onset_hops:
             self._start_speech(self._onset)
@@ -270,12 +305,12 @@ class Detect:
 
     # ── speech ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _start_speech(self, onset: _Span) -> None:
+    def _start_speech(self, onset: Span) -> None:
         assert self._now is not None, "speech starts on a hop"
         self._end_what_got_too_long()
         self._speech, self._onset = onset, None
         self._speech_end = self._now
-        self._pause, self._silence = _Span(self._now), 0
+        self._pause, self._silence = Span(self._now), 0
         if self._segment is None:
             self._open_segment(onset.start)
         self._tell(ActivityKind.SPEECH_START, onset.start, 0, onset, speaking=True)
@@ -339,6 +374,7 @@ class Detect:
 
     def _break_off(self) -> None:
         """Nothing that follows is connected with what came before."""
+        self._rebuilding = None
         self._tell_level()
         if self._now is not None:
             self._now += len(self._rest)
@@ -356,7 +392,7 @@ class Detect:
     def _keep_level(self, start: int, heard: int, energy: int, probability: float) -> None:
         """Count a hop into the interval in which it starts; tell the level when the interval is over."""
         if self._level is None:
-            self._level = _Span(start)
+            self._level = Span(start)
         self._level.add(heard, energy, probability)
         if (start + self._hop) // self._level_interval > self._level.start // self._level_interval:
             self._tell_level()
@@ -369,7 +405,7 @@ class Detect:
             duration = self._now - level.start
             self._tell(ActivityKind.LEVEL, level.start, duration, level, speaking=self._speech is not None)
 
-    def _tell(self, kind: ActivityKind, start: int, duration: int, over: _Span, *, speaking: bool) -> None:
+    def _tell(self, kind: ActivityKind, start: int, duration: int, over: Span, *, speaking: bool) -> None:
         self._out.append(
             VoiceActivity(
                 stream=self._stream,

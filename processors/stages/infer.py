@@ -31,6 +31,7 @@ from processors.records import (
 from processors.stages.baseline import Baseline
 from processors.stages.consents import Consents
 from processors.stages.excerpts import Excerpt, Excerpts
+from processors.stages.marks import InferMark
 from processors.stages.model import Manifest, Model, OutputSpec, Waveform
 from processors.stages.named_features import NAMED_FEATURES, voiced_s
 
@@ -178,6 +179,30 @@ class Infer:
         for model in self._on_windows:
             self._learn(window, model.manifest)
 
+    def baselines(self, stream: StreamId, before: int | None = None) -> dict[tuple[str, str], Baseline]:
+        """What is usual in a stream, by name and version of the model; nothing of models that heard nothing of it.
+
+        Args:
+            stream: the leg.
+            before: in the utterances before this segment; None: in all.
+        """
+        known = {}
+        for model in self._on_windows:
+            manifest = model.manifest
+            voice = self._voices.get((stream, manifest.name))
+            baseline = None if voice is None else voice.newest if before is None else voice.before(before)
+            if baseline is not None and baseline.weight_s:
+                known[manifest.name, manifest.version] = baseline
+        return known
+
+    def resume(self, stream: StreamId, mark: InferMark) -> None:
+        """Know what another worker knew of a stream; models that have changed since know nothing."""
+        for model in self._on_windows:
+            manifest = model.manifest
+            known = mark.baselines.get((manifest.name, manifest.version))
+            if known is not None and len(known.mean) == len(known.squares) == len(manifest.input.features):
+                self._voice(manifest, stream).resume(mark.done, known)
+
     def drop(self, stream: StreamId) -> None:
         """Forget a stream's baselines: its windows are over."""
         for model in self._on_windows:
@@ -307,6 +332,16 @@ class _Voice:
             if learnt < segment:
                 return baseline
         return self._known[0][1]
+
+    @property
+    def newest(self) -> Baseline:
+        """Of all utterances."""
+        return self._known[-1][1]
+
+    def resume(self, done: int, baseline: Baseline) -> None:
+        """Know what was known after a segment, and no more of what was before."""
+        self._known.clear()
+        self._known.append((done, baseline))
 
     def learn(self, window: FeatureWindow, manifest: Manifest) -> None:
         """Take in a finished utterance, once."""

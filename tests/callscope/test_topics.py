@@ -5,9 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callscope.topics import ALL_TOPICS, partition_of
-from schemas.v1 import activity_pb2, audio_pb2, dead_letter_pb2, events_pb2, features_pb2, insight_pb2, status_pb2
+from schemas.v1 import (
+    activity_pb2,
+    audio_pb2,
+    dead_letter_pb2,
+    events_pb2,
+    features_pb2,
+    insight_pb2,
+    marks_pb2,
+    status_pb2,
+)
 
-MODULES = (activity_pb2, audio_pb2, dead_letter_pb2, events_pb2, features_pb2, insight_pb2, status_pb2)
+MODULES = (
+    activity_pb2,
+    audio_pb2,
+    dead_letter_pb2,
+    events_pb2,
+    features_pb2,
+    insight_pb2,
+    marks_pb2,
+    status_pb2,
+)
 
 
 # Computed with org.apache.kafka.common.utils.Utils: (murmur2(bytes) & 0x7fffffff) % 8, as its default partitioner does.

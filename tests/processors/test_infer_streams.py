@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 from prometheus_client import REGISTRY
 
+from processors.infer_streams import InferStreams
 from processors.records import Consent, Envelope, Insight, InsightsEnd, Ledger, SpeechFrame, WindowKind
 from processors.stages.infer import Infer, Policy
 from processors.stages.model import load_models
-from processors.streams import InferStreams
 from tests.processors.stages.test_infer import AGENT, CUSTOMER, SECOND, utterance, window
 
 ARRIVED = Ledger(arrived_ns=1, published_ns=2, detected_ns=3, extracted_ns=4)

@@ -53,7 +53,7 @@ def outbox_to(producer: RecordingProducer) -> Outbox:
 
 def fetch() -> Fetch:
     partition = partition_of(STREAM.call_id, 8)
-    return Fetch({number: Batch(TP("audio.frames", number), []) for number in (partition, partition + 1)})
+    return Fetch({number: Batch(TP("audio.frames", number), [], 0, 0) for number in (partition, partition + 1)})
 
 
 def undelivered(of: Fetch) -> int:

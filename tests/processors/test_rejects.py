@@ -54,7 +54,7 @@ def records_of(stream: StreamId) -> list[Envelope]:
 def fetch_of(*polled: tuple[int, Polled]) -> Fetch:
     batches: dict[int, Batch] = {}
     for partition, record in polled:
-        batches.setdefault(partition, Batch(TP(AUDIO_FRAMES.name, partition), [])).records.append(record)
+        batches.setdefault(partition, Batch(TP(AUDIO_FRAMES.name, partition), [], -1, 0)).records.append(record)
     return Fetch(batches)
 
 

@@ -41,11 +41,12 @@ def test_the_end_of_a_stream_is_told_to_every_stage() -> None:
 
 
 def test_a_stream_that_falls_silent_without_an_end_is_ended_by_the_others_time() -> None:
-    pipeline = build_pipeline(load())
+    """By those of its partition: between partitions one may be read far ahead of the other."""
+    pipeline = build_pipeline(load(topics={"partitions": 8}))
     pipeline(frames(StreamId("lost", "customer"), 1.0, last=False))
     assert len(pipeline.detect) == 1
     idle_ns = int(load().processors.idle_stream_s * 1e9)
-    other = frames(StreamId("other", "customer"), 2.0, last=False)
+    other = frames(StreamId("lost", "agent"), 2.0, last=False)
     for number, at in enumerate(range(3 * SECOND_NS, idle_ns + 12 * SECOND_NS, 9 * SECOND_NS)):
         assert len(pipeline.detect) == (1 if number == 0 else 2)
         pipeline([replace(other[number], ledger=Ledger(arrived_ns=at))])
@@ -60,6 +61,18 @@ def test_a_clock_that_is_set_by_an_hour_ends_no_stream() -> None:
         for envelope in both:
             pipeline([replace(envelope, ledger=Ledger(arrived_ns=at))])
     assert len(pipeline.detect) == 2
+
+
+def test_records_that_come_again_after_their_streams_end_are_no_new_stream() -> None:
+    pipeline = build_pipeline(load())
+    stream = StreamId("c", "customer")
+    sent = frames(stream, 1.0)
+    pipeline(sent)
+    assert pipeline(sent[50:]) == []
+    assert pipeline(sent[-1:]) == []
+    assert len(pipeline.detect) == 0
+    later = frames(stream, 1.0, arrived_ns=60 * SECOND_NS)
+    assert len(pipeline(later)) > 5, "another stream may have the same id"
 
 
 def test_streams_of_partitions_that_were_given_up_are_forgotten() -> None:

@@ -52,7 +52,7 @@ def test_garbage_is_undecodable_or_a_record_and_nothing_else(topic: str, value: 
 @pytest.mark.parametrize(
     ("topic", "message", "reason"),
     [
-        (AUDIO_FRAMES, audio_pb2.AudioFrame(leg="a"), "without call id"),
+        (AUDIO_FRAMES, audio_pb2.AudioFrame(leg="a"), "without a proper call id"),
         (AUDIO_FRAMES, audio_pb2.AudioFrame(call_id="c", leg="a", pcm=b"\0\0\0"), "3 bytes of 16-bit audio"),
         (
             VOICE_FEATURES,

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from callscope.config import Detect as DetectConfig
 from processors.records import RATE_HZ, Pcm
 from processors.stages.detectors.energy import EnergyDetector
+from processors.stages.detectors.renewal import Birth
 from processors.stages.detectors.silero import SileroDetector, shipped_model
 from processors.stages.detectors.webrtc import WebRtcDetector
 
 __all__ = [
+    "Birth",
     "Detector",
     "DetectorFactory",
     "EnergyDetector",
@@ -49,6 +51,17 @@ class Detector(Protocol):
 
     def reset(self) -> None:
         """Forget what was heard: the next audio does not follow on it."""
+
+    def birth(self) -> Birth:
+        """From where what it remembers now can be rebuilt: `begin` with it, then the audio since."""
+
+    def begin(self, birth: Birth, before: Pcm) -> None:
+        """Be as fresh as it was `birth.age_hops` ago.
+
+        Args:
+            birth: of a detector of the same kind and settings.
+            before: the hop before the audio that follows, shape (hop,), where `birth.primed`; anything elsewhere.
+        """
 
 
 DetectorFactory = Callable[[], Detector]

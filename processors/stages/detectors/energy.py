@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.records import FRAME_SAMPLES, RATE_HZ, Pcm
+from processors.stages.detectors.renewal import Birth
 
 _SILENCE_DBFS = -100.0
 _FLOOR_RISES_DB_PER_S = 3.0
@@ -55,6 +56,16 @@ class EnergyDetector:
     def reset(self) -> None:
         """Forget the noise floor."""
         self._floor_dbfs = _SILENCE_DBFS
+
+    def birth(self) -> Birth:
+        """See `Detector`: the noise floor is all there is."""
+        return Birth(0, floor_dbfs=self._floor_dbfs)
+
+    def begin(self, birth: Birth, before: Pcm) -> None:
+        """See `Detector`."""
+        self.reset()
+        if birth.floor_dbfs is not None:
+            self._floor_dbfs = birth.floor_dbfs
 
     def _judge(self, energy: int) -> float:
         level = 10 * math.log10(energy / self.hop / 32_768**2) if energy else _SILENCE_DBFS

@@ -10,6 +10,7 @@ it, and takes its place after five seconds. All of it counts hops, that is media
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from callscope.errors import ModelError
 from processors.records import RATE_HZ, Pcm
+from processors.stages.detectors.renewal import Birth, Renewal, Step
 
 FOLDER = Path(__file__).parents[2] / "models" / "silero-vad"
 
@@ -181,7 +183,12 @@ class SileroDetector:
     def __init__(self, model: SileroModel, *, renew: bool = True) -> None:
         self.model = model
         self.hop, self.context = HOPS[model.rate_hz]
-        self._renew = renew
+        self._renewal = Renewal(
+            RENEW_AFTER_HOPS if renew else sys.maxsize,
+            RENEW_ANYWAY_AFTER_HOPS if renew else sys.maxsize,
+            SILENT_HOPS,
+            WARM_UP_HOPS,
+        )
         self.reset()
 
     def probabilities(self, pcm: Pcm) -> NDArray[np.float64]:
@@ -193,7 +200,18 @@ class SileroDetector:
         self.state = np.zeros(_STATE, np.float32)
         self.young: _Floats | None = None
         self._before = np.zeros(self.context, np.int16)
-        self._age_hops = self._young_hops = self._silent_hops = 0
+        self._primed = False
+        self._renewal.begin()
+
+    def birth(self) -> Birth:
+        """See `Detector`."""
+        return Birth(self._renewal.age_hops, self._primed)
+
+    def begin(self, birth: Birth, before: Pcm) -> None:
+        """See `Detector`."""
+        self.reset()
+        if birth.primed:
+            self._before, self._primed = before[-self.context :].copy(), True
 
     # The model calls these two.
 
@@ -206,13 +224,9 @@ class SileroDetector:
     def heard(self, probability: float, state: _Floats) -> None:
         """Take in what the network said of a hop; `young` is one hop further already."""
         self.state = state
-        self._age_hops += 1
-        self._silent_hops = self._silent_hops + 1 if probability < SILENT_BELOW else 0
-        if self.young is not None:
-            self._young_hops += 1
-            if self._young_hops >= WARM_UP_HOPS:
-                self.state, self.young, self._age_hops = self.young, None, self._young_hops
-        elif self._renew and self._age_hops >= (
-            RENEW_AFTER_HOPS if self._silent_hops >= SILENT_HOPS else RENEW_ANYWAY_AFTER_HOPS
-        ):
-            self.young, self._young_hops = np.zeros(_STATE, np.float32), 0
+        match self._renewal.heard(silent=probability < SILENT_BELOW):
+            case Step.BEGIN:
+                self.young = np.zeros(_STATE, np.float32)
+            case Step.TAKE_OVER:
+                assert self.young is not None, "it has begun"
+                self.state, self.young, self._primed = self.young, None, True

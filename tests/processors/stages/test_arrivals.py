@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callscope.streams import StreamId
 from processors.records import AudioFrame, Envelope, Ledger
-from processors.stages.arrivals import WAITING, Arrivals, OutOfPlace, Restart
+from processors.stages.arrivals import AGAIN_S, WAITING, Arrivals, OutOfPlace, Restart
 
 STREAM = StreamId("call-1", "customer")
 FRAME = 320
@@ -116,9 +116,33 @@ def test_an_id_that_is_used_again_begins_anew(later_ns: int) -> None:
 
 
 def test_a_first_record_begins_anew_where_the_end_was_never_seen() -> None:
-    seen, stream = Seen(), frames(20)[:-1]
+    seen, stream = Seen(), frames(AGAIN_S * 50 + 10)[:-1]
     later = frames(20, began_ns=BEGAN_NS + 10_000_000)
     assert seen(*stream, *later) == [*stream, Restart(STREAM), *later]
+
+
+def test_what_begins_again_at_once_is_the_same_stream() -> None:
+    """A client whose gateway died before it had acknowledged anything sends all of it again, to another one."""
+    seen, stream = Seen(), frames(40)
+    again = frames(40, began_ns=BEGAN_NS + 10_000_000)
+    assert seen(*stream[:10], *again) == [*stream[:10], *again[10:]]
+
+
+def test_a_stream_of_another_worker_is_gone_on_with() -> None:
+    """From a record on that its mark names; a later one that came before it waits for its turn here too."""
+    seen, stream = Seen(), frames(40)
+    early, first = stream[13], stream[10]
+    seen.arrivals.resume(STREAM, 10 * FRAME, 10, BEGAN_NS)
+    assert seen(early, first, *stream[11:]) == stream[10:]
+
+
+def test_who_begins_with_a_record_needs_those_that_wait_for_it() -> None:
+    """So it goes by the offset of the first of these."""
+    seen = Seen()
+    stream = [replace(envelope, offset=n) for n, envelope in enumerate(frames(20)[:-1])]
+    late = replace(stream[5], offset=100)
+    out = seen(*stream[:5], *stream[6:8], late, *stream[8:])
+    assert [one.offset for one in out if isinstance(one, Envelope)][4:9] == [4, 6, 6, 7, 8]
 
 
 def test_another_gateway_that_goes_on_with_a_stream_begins_nothing_anew() -> None:

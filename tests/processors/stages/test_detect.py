@@ -16,6 +16,7 @@ from callscope.config import DetectorName
 from callscope.streams import StreamId
 from processors.records import ActivityKind, AudioFrame, Pcm, SpeechFrame, VoiceActivity
 from processors.stages.detect import Detect
+from processors.stages.detectors import Birth
 from tests.signals import STREAM, cuts, demo_leg, hush, join, records
 
 FRAME = 320
@@ -38,6 +39,12 @@ class Scripted:
 
     def reset(self) -> None:
         self.resets += 1
+
+    def birth(self) -> Birth:
+        return Birth(0)
+
+    def begin(self, birth: Birth, before: Pcm) -> None:
+        pass
 
 
 def script(pattern: str, *, level: int = 1_000) -> Pcm:
