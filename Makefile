@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-stages bench-transports bench-accuracy bench-drift proto fmt
+.PHONY: help setup demo test check bench bench-stages bench-transports bench-accuracy bench-drift bench-recovery proto fmt
 
 help: ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench-accuracy: setup ## How well the detectors find speech: make bench-accuracy
 
 bench-drift: setup ## A 30-minute stream of one recording, looped: make bench-drift DATA=recording.wav
 	@$(RUN) python -m bench.drift "$(DATA)"
+
+bench-recovery: setup ## How long results stay away when a worker is killed under 20 legs
+	@$(RUN) python -m bench.recovery
 
 proto: setup ## Generate schemas/v1 again after a change to a .proto
 	@$(RUN) python tools/generate_schemas.py

@@ -435,6 +435,15 @@ class Processors(_Section):
     """The worker."""
 
     group: str = "callscope"
+    member: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="this worker's name in its group, which no other has; started again, it has its partitions back "
+        "without a rebalance",
+    )
+    session_timeout_s: float = Field(
+        6.0, ge=1, le=300, description="a worker that is not heard of for so long has lost its partitions to others"
+    )
     metrics_port: int | None = Field(None, ge=1, le=65_535, description="Prometheus, on loopback; None: not served")
     metrics_host: str = "127.0.0.1"
     idle_stream_s: float = Field(600.0, gt=0, description="state of a stream that fell silent without an end")

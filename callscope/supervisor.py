@@ -1,7 +1,11 @@
-"""Runs the whole system on one machine: broker, gateway, workers and sink as child processes, ended in order."""
+"""Runs the whole system on one machine: broker, gateway, workers and sink as child processes, ended in order.
+
+A gateway, worker or sink that ends by itself is started again; the broker's end is the end of all.
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import ssl
@@ -22,9 +26,12 @@ from callscope import clock, kafka, lifetime
 from callscope.broker.broker import EmbeddedBroker
 from callscope.config import Settings, child_environment, cores
 from callscope.errors import CallscopeError, ConfigError
+from callscope.restarts import Restarts
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+TEND_S = 0.1
+"""How long the end of a process goes unnoticed."""
 WEBRTC_PORT = 7072
 STAGES = ("detect", "extract", "infer")
 
@@ -46,7 +53,6 @@ class Addresses:
     dashboard: str
 
 
-@dataclass(slots=True)
 class System:
     """A running system.
 
@@ -54,11 +60,34 @@ class System:
         addresses: where it can be reached.
         children: its processes by name, without the broker.
         broker: the embedded broker, None where an existing cluster is used.
+
+    Args:
+        addresses: as above.
+        broker: as above.
+        start: starts a process again, by its name.
+        say: told of what ended and is started again.
     """
 
-    addresses: Addresses
-    children: dict[str, subprocess.Popen[bytes]]
-    broker: EmbeddedBroker | None
+    def __init__(
+        self,
+        addresses: Addresses,
+        broker: EmbeddedBroker | None,
+        start: Callable[[str], subprocess.Popen[bytes]],
+        say: Say,
+    ) -> None:
+        self.addresses = addresses
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.broker = broker
+        self._start = start
+        self._say = say
+        self._restarts: dict[str, Restarts] = {}
+        self._due: dict[str, float] = {}
+        """When those that ended are to be started again."""
+
+    def start(self, name: str) -> None:
+        """Start a process for the first time."""
+        self.children[name] = self._start(name)
+        self._restarts[name] = Restarts(clock.monotonic())
 
     def pids(self) -> dict[str, int]:
         """Process ids by name; "broker" is the Java process of an embedded one."""
@@ -76,15 +105,49 @@ class System:
             self.broker.check()
         for name, child in self.children.items():
             if child.poll() is not None:
-                raise ChildDied(
-                    f"The {name} process ended by itself (exit code {child.returncode}); its message is above."
-                )
+                raise ChildDied(f"The {name} process ended by itself ({_how(child)}); its message is above.")
+
+    def tend(self) -> None:
+        """Start again what has ended.
+
+        Raises:
+            ChildDied: a process ends as soon as it is started.
+            BrokerError: Kafka has ended.
+        """
+        if self.broker is not None:
+            self.broker.check()
+        now_s = clock.monotonic()
+        for name, child in self.children.items():
+            if name in self._due:
+                if now_s >= self._due[name]:
+                    del self._due[name]
+                    lifetime.stop(child, 0.0)  # nothing is left of it but our end of its pipe
+                    self.children[name] = self._start(name)
+                    self._restarts[name].started(clock.monotonic())
+            elif child.poll() is not None:
+                self._plan_restart(name, child, now_s)
+
+    def _plan_restart(self, name: str, child: subprocess.Popen[bytes], now_s: float) -> None:
+        restarts = self._restarts[name]
+        delay_s = restarts.ended(now_s)
+        if delay_s is None:
+            raise ChildDied(
+                f"The {name} process ended {restarts.ends} times in a row soon after it was started ({_how(child)}) "
+                "and is not started again; its message is above. Everything ends: what was accepted is in Kafka."
+            )
+        self._say(f"The {name} process ended by itself ({_how(child)}); starting it again in {delay_s:.1f} s")
+        self._due[name] = now_s + delay_s
 
     def wait(self) -> None:
-        """Return never; raise `ChildDied` when something ends."""
+        """Return never; start again what ends, and raise `ChildDied` when that is in vain."""
         while True:
-            self.check()
-            time.sleep(0.5)
+            self.tend()
+            time.sleep(TEND_S)
+
+
+def _how(child: subprocess.Popen[bytes]) -> str:
+    code = child.poll()
+    return f"exit code {code}" if code is None or code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
 @contextmanager
@@ -143,19 +206,30 @@ def running(
         )
         if grpc_port is not None:
             environment |= child_environment(ingest__grpc__port=str(grpc_port))
-        children: dict[str, subprocess.Popen[bytes]] = {}
-        system = System(addresses, children, broker)
         wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
+        programs = {"sink": ["sinks"], **wanted, "gateway": ["ingest"]}
+
+        def start(name: str) -> subprocess.Popen[bytes]:
+            # A worker keeps its name in its group: started again, it has its partitions back without a rebalance.
+            member = child_environment(processors__member=f"{_host()}-{name}".replace(" ", "-"))
+            return lifetime.spawn([sys.executable, "-m", *programs[name]], env={**environment, **member})
+
+        system = System(addresses, broker, start, say)
         # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
-        for name, module in {"sink": ["sinks"], **wanted, "gateway": ["ingest"]}.items():
-            children[name] = lifetime.spawn([sys.executable, "-m", *module], env=environment)
-            stack.callback(lifetime.stop, children[name], STOP_TIMEOUT_S)
+        for name in programs:
+            system.start(name)
+            stack.callback(lambda name: lifetime.stop(system.children[name], STOP_TIMEOUT_S), name)
         _await_all(system, settings, chained, len(wanted))
         say(f"Gateway    {addresses.gateway}")
         if grpc_port is not None:
             say(f"gRPC       {settings.ingest.host}:{grpc_port}")
         say(f"Dashboard  {addresses.dashboard}")
         yield system
+
+
+def _host() -> str:
+    """This machine's name, of letters that Kafka takes in a member's name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:100] or "host"
 
 
 def _workers(chained: bool, number: int) -> dict[str, list[str]]:

@@ -39,6 +39,8 @@ from processors.topology import STAGES, Pipeline
 from schemas.v1.status_pb2 import WorkerStatus
 
 DRAIN_TIMEOUT_S = 10.0
+REBALANCE_TIMEOUT_S = 20.0
+"""A worker that does not hand its partitions over for so long loses them."""
 UNHURRIED_MS = 250
 """How long records that nobody waits for are gathered: a request for each partition four times a second, not fifty."""
 
@@ -104,6 +106,10 @@ def faust_app(settings: Settings, name: str) -> faust.App:
         consumer_auto_offset_reset="earliest",
         stream_buffer_maxsize=4096,  # never reached: the transport fetches when the agents have caught up
         broker_commit_interval=1.0,
+        broker_session_timeout=settings.processors.session_timeout_s,
+        broker_heartbeat_interval=settings.processors.session_timeout_s / 6,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        consumer_group_instance_id=settings.processors.member,
         topic_allow_declare=False,  # callscope.kafka.ensure_topics has made them
         topic_disable_leader=True,
         # Selects Faust's own assignor, though there are no tables: the same partitions of all topics a worker reads

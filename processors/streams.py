@@ -73,8 +73,8 @@ class _Heard:
         stage: the detector.
         ledger: of its newest audio.
         end: media time of the end of it.
+        heard_ns: when its newest audio came, by the clock of its partition.
         read_to: offset behind its newest record.
-        heard_ns: when its newest audio came, by its partition's `ArrivalClock`.
         places: from where its audio can be read again, oldest first.
         resumed: the mark from which it was taken over; None: it was not, or is past it.
     """
@@ -83,8 +83,8 @@ class _Heard:
     stage: Detect
     ledger: Ledger
     end: int
-    read_to: int = 0
     heard_ns: int = 0
+    read_to: int = 0
     places: deque[_Place] = field(default_factory=deque)
     resumed: StreamMark | None = None
 
@@ -152,6 +152,11 @@ class DetectStreams:
             frame = envelope.record
             assert isinstance(frame, AudioFrame)
             heard = self._streams.get(frame.stream)
+            partition = self._partition_of(frame.stream) if heard is None else heard.partition
+            now_ns = self._clocks[partition].heard(envelope.ledger.arrived_ns)
+            if heard is not None and now_ns - heard.heard_ns > self._idle_ns:
+                results[i] = self._end(frame.stream)
+                heard = None
             if heard is None:
                 if self._ended.is_over(envelope):
                     self._arrivals.forget(frame.stream)
@@ -159,14 +164,13 @@ class DetectStreams:
                 heard = self._begin(frame.stream, envelope.ledger, frame.start)
             if not heard.places or frame.start >= heard.places[-1].start + PLACE_EVERY:
                 heard = self._note_place(heard, frame, envelope.offset)
-            heard.ledger = envelope.ledger
-            heard.heard_ns = self._clocks[heard.partition].heard(envelope.ledger.arrived_ns)
+            heard.ledger, heard.heard_ns = envelope.ledger, now_ns
             heard.end = frame.start + len(frame.pcm)
             heard.read_to = max(heard.read_to, envelope.offset + 1)
             try:
                 admitted.append((i, envelope, frame, heard, heard.stage.admit(frame)))
             except Exception as error:  # whatever it is, it is this stream's
-                results[i] = self._start_over(envelope, frame, heard, error)
+                results[i] += self._start_over(envelope, frame, heard, error)
         judged = judge([(heard.stage.detector, pcm) for _, _, _, heard, pcm in admitted])
         now = self._clock()
         for (i, envelope, frame, heard, pcm), probabilities in zip(admitted, judged, strict=True):
@@ -177,11 +181,11 @@ class DetectStreams:
                     raise probabilities
                 outputs = heard.stage.decide(probabilities, pcm, last=frame.last)
             except Exception as error:  # likewise
-                results[i] = self._start_over(envelope, frame, heard, error)
+                results[i] += self._start_over(envelope, frame, heard, error)
                 continue
             if outputs or frame.last:
                 heard.ledger = replace(heard.ledger, detected_ns=now)
-                results[i] = [Envelope(output, heard.ledger) for output in outputs]
+                results[i] += [Envelope(output, heard.ledger) for output in outputs]
             if frame.last:
                 results[i] += self._end(frame.stream)
 
@@ -222,12 +226,11 @@ class DetectStreams:
         return results
 
     def _end_idle(self) -> list[Envelope]:
-        now_ns = {partition: clock.now_ns for partition, clock in self._clocks.items()}
         return self.end(
             [
                 stream
                 for stream, heard in self._streams.items()
-                if now_ns.get(heard.partition, 0) - heard.heard_ns > self._idle_ns
+                if self._clocks[heard.partition].now_ns - heard.heard_ns > self._idle_ns
             ]
         )
 
@@ -281,7 +284,7 @@ class DetectStreams:
             partition, ledger = self._partition_of(mark.stream), Ledger(arrived_ns=mark.arrived_ns)
             heard_ns = self._clocks[partition].now_ns
             self._streams[mark.stream] = _Heard(
-                partition, stage, ledger, mark.detect.decided_to, mark.read_to, heard_ns, resumed=mark
+                partition, stage, ledger, mark.detect.decided_to, heard_ns, mark.read_to, resumed=mark
             )
             self._arrivals.resume(mark.stream, mark.start, mark.seq, mark.arrived_ns)
             telemetry.stream_rebuilt()
@@ -289,7 +292,8 @@ class DetectStreams:
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams without a word: another worker has them now."""
         self._arrivals.drop(belongs)
-        self._streams = {stream: heard for stream, heard in self._streams.items() if not belongs(stream)}
+        for stream in [stream for stream in self._streams if belongs(stream)]:
+            self._clocks.pop(self._streams.pop(stream).partition, None)
         self._ended.drop(belongs)
 
 

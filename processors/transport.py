@@ -123,6 +123,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
 
+    async def on_thread_stop(self) -> None:
+        """Faust's own, and leave the group: one that has a name in it stays a member until it has been silent too long.
+
+        A worker that is told to end hands its partitions over at once, to whom they are then given; a worker that dies
+        keeps them for as long as it may come back under its name.
+        """
+        if self._consumer is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's watchdog looks at fetches that aiokafka does not make here."""
 

@@ -24,14 +24,16 @@ def demo_call() -> Recording:
 
 
 @contextmanager
-def unhurried(settings: Settings, *, chained: bool) -> Iterator[System]:
+def unhurried(settings: Settings, *, chained: bool, workers: int | None = None) -> Iterator[System]:
     """A system that leaves nothing out and refuses nobody, however slow the machine is: its results are the audio's."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as environment:  # for its processes, not for those of other tests
             environment.setenv("CALLSCOPE_PROCESSORS__OVERLOAD__SHED", "false")
             environment.setenv("CALLSCOPE_INGEST__ADMISSION__ENABLED", "false")
             system = stack.enter_context(
-                supervisor.running(settings, chained=chained, ephemeral=True, free_ports=True, say=print)
+                supervisor.running(
+                    settings, chained=chained, ephemeral=True, free_ports=True, say=print, workers=workers
+                )
             )
         yield system
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from hashlib import sha256
 
 from callscope.streams import StreamId
 from processors import mark_wire, wire
@@ -80,6 +80,9 @@ class Worker:
         self._marks[mark_wire.key(GROUP, self._partition.topic, stream)] = value
 
 
-def without_ledger(envelopes: Iterable[Envelope]) -> set[bytes]:
-    """Results as they count: once, whenever they were found."""
-    return {wire.encode(Envelope(replace(envelope.record))) for envelope in envelopes}
+def without_ledger(envelopes: Iterable[Envelope]) -> set[str]:
+    """Results as they count, once, whenever they were found: topic, stream and a hash of it."""
+    return {
+        f"{wire.topic_of(e.record).name} {e.record.stream} {sha256(wire.encode(Envelope(e.record))).hexdigest()[:12]}"
+        for e in envelopes
+    }

@@ -17,18 +17,22 @@ from processors.app import build_pipeline
 from processors.records import AudioFrame, Envelope, Ledger, SpeechFrame
 from processors.topology import Pipeline
 from tests.processors.kafka_in_memory import Partition, Step, Worker, without_ledger
-from tests.signals import demo_leg
+from tests.signals import hush, join, voice
 
 SECOND = 16_000
 RECORD = 1_600
-STREAMS = {StreamId("call-1", "customer"): 0, StreamId("call-1", "agent"): 1, StreamId("call-2", "customer"): 1}
-SECONDS = 14
+CONFIG = load(processors={"detect": {"detector": "energy"}})
+STREAMS = {StreamId("call-1", "customer"): 0, StreamId("call-1", "agent"): 1, StreamId("call-2", "customer"): 2}
+UTTERANCES = 7
 LATER = 60 * 10**9
 """When a second stream of one of the ids begins."""
 
 
-def audio_of(stream: StreamId, seconds: float, at_ns: int) -> list[Envelope]:
-    pcm = demo_leg(STREAMS[stream])[: round(seconds * SECOND)]
+def audio_of(stream: StreamId, utterances: int, at_ns: int) -> list[Envelope]:
+    """Short ones, so that a worker may well have seen several; enough for a baseline."""
+    seed = STREAMS[stream]
+    parts = [(voice(1.5 - 0.1 * seed, f0_hz=100 + 10 * n, seed=seed + n), hush(0.85)) for n in range(utterances)]
+    pcm = join(hush(0.3 + 0.4 * seed), *(part for both in parts for part in both))
     count = len(pcm) // RECORD
     return [
         Envelope(
@@ -43,23 +47,29 @@ def audio_of(stream: StreamId, seconds: float, at_ns: int) -> list[Envelope]:
 def audio() -> Partition:
     """Three streams beside one another, one of which ends early, and one that begins again under the same id."""
     partition = Partition(AUDIO_FRAMES.name)
-    legs = [audio_of(stream, SECONDS - 4 * n, 1 + n) for n, stream in enumerate(STREAMS)]
-    again = audio_of(StreamId("call-2", "customer"), 4, LATER)
+    legs = [audio_of(stream, UTTERANCES - n, 1 + n) for n, stream in enumerate(STREAMS)]
+    again = audio_of(StreamId("call-2", "customer"), 2, LATER)
     together = sorted([envelope for leg in legs for envelope in leg], key=lambda e: e.ledger.arrived_ns)
     partition.append([*together, *again])
     return partition
 
 
-def results(envelopes: Sequence[Envelope]) -> set[bytes]:
+def results(envelopes: Sequence[Envelope]) -> set[str]:
     return without_ledger(e for e in envelopes if not isinstance(e.record, SpeechFrame))
 
 
 def pipeline() -> Pipeline:
-    return build_pipeline(load())
+    return build_pipeline(CONFIG)
 
 
 def stage_of(pipe: Pipeline, stage: str | None) -> Step:
-    return {None: pipe, "detect": pipe.detect, "extract": pipe.extract, "infer": pipe.infer}[stage]
+    steps: dict[str | None, Step] = {
+        None: pipe,
+        "detect": pipe.detect,
+        "extract": pipe.extract,
+        "infer": pipe.infer,
+    }
+    return steps[stage]
 
 
 def undisturbed(stage: str | None, topic: Partition) -> list[Envelope]:
@@ -100,7 +110,8 @@ def run_with_deaths(stage: str | None, topic: Partition, lives: Sequence[Sequenc
     return found
 
 
-lives = st.lists(st.lists(st.floats(0, 0.6), min_size=1, max_size=4), min_size=1, max_size=3)
+shares = st.sampled_from([0.0, 0.03, 0.1, 0.2, 0.3, 0.37, 0.45])
+lives = st.lists(st.lists(shares, min_size=2, max_size=4), min_size=1, max_size=3)
 
 
 @pytest.mark.parametrize("stage", [None, "detect", "extract", "infer"])
@@ -110,7 +121,7 @@ def test_whenever_workers_die_the_results_are_the_same(stage: str | None, lives:
     topic = TOPICS[stage]()
     expected = results(undisturbed(stage, topic))
     assert len(expected) > 20
-    assert results(run_with_deaths(stage, topic, lives)) == expected
+    assert not results(run_with_deaths(stage, topic, lives)) ^ expected
 
 
 @settings(max_examples=4, deadline=None)
@@ -123,14 +134,14 @@ def test_what_comes_twice_of_the_stage_before_changes_nothing(
     again.append(run_with_deaths("detect", audio(), lives))
     expected = results(undisturbed("extract", speech()))
     found = run_with_deaths("extract", again, others)
-    assert results(found) == expected
+    assert not results(found) ^ expected
     windows = Partition(VOICE_FEATURES.name)
     windows.append(found)
-    assert results(run_with_deaths("infer", windows, lives)) == results(undisturbed("infer", features()))
+    assert not results(run_with_deaths("infer", windows, lives)) ^ results(undisturbed("infer", features()))
 
 
 def test_a_commit_holds_back_little() -> None:
-    """Only what the detectors' memories and the open segments need, and nothing for streams that have ended."""
+    """Only what the open segments need, and nothing for streams that have ended."""
     topic, pipe = audio(), pipeline()
     worker = Worker(topic, pipe, pipe, {}, 0)
     for end in range(10, len(topic.values), 10):
@@ -139,7 +150,7 @@ def test_a_commit_holds_back_little() -> None:
         held = topic.read(worker.committed, end)
         oldest = min((e.ledger.arrived_ns for e in held), default=LATER)
         newest = max((e.ledger.arrived_ns for e in held), default=LATER)
-        assert newest - oldest < 16 * 10**9 or newest > LATER
+        assert newest - oldest < 3 * 10**9 or newest > LATER
     worker.work(len(topic.values))
     worker.commit()
     assert worker.committed == len(topic.values)
