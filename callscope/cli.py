@@ -20,6 +20,7 @@ from callscope.config import Settings, load
 from callscope.errors import CallscopeError
 from callscope.evaluation.commands import eval_command
 from callscope.exchange.commands import export_command, import_command
+from callscope.replay.commands import digest_command, replay_command
 from callscope.simulate import Simulators
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,7 +61,7 @@ def main() -> None:
     """  # noqa: D301  # click reads the \b: keep these lines as they are
 
 
-for command in (export_command, import_command, eval_command):
+for command in (export_command, import_command, replay_command, digest_command, eval_command):
     main.add_command(command)
 
 

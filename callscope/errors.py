@@ -41,7 +41,8 @@
     ├── ModelError                  a model folder that cannot be used, with the reason
     ├── FeatureEngineError          the feature engine cannot run here
     ├── BadExport                   a folder that is no export, or cannot be written or brought back
-    └── BadEvaluation               labels or settings that a run cannot be scored by
+    ├── BadEvaluation               labels or settings that a run cannot be scored by
+    └── BadReplay                   nothing to replay, or a run that is not there, cannot go on, or failed
 """
 
 from typing import ClassVar
@@ -265,3 +266,7 @@ class BadExport(CallscopeError):
 
 class BadEvaluation(CallscopeError):
     """Labels, settings or a run that cannot be scored."""
+
+
+class BadReplay(CallscopeError):
+    """There is nothing to replay, a run is not there or cannot go on, or a worker of it failed."""

@@ -80,11 +80,11 @@ class Machine:
             say: told when this process was held up: whatever else it measured then was held up too.
 
         Raises:
-            ChildDied: one is down for good.
+            ChildDied: one ends as soon as it is started.
         """
         looked = monotonic()
         while True:
-            self._system.check()
+            self._system.tend()
             await asyncio.sleep(_LOOK_S)
             held_up_s = monotonic() - looked - _LOOK_S
             if held_up_s > _HELD_UP_S:

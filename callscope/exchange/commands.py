@@ -22,12 +22,13 @@ console = Console(highlight=False, soft_wrap=True)
 _RESULTS = ("parquet", "jsonl", "records")
 
 
-class _Moment(click.ParamType):
+class Moment(click.ParamType):
     """A time by ISO 8601; UTC where it names no zone. Becomes milliseconds since the epoch."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See click."""
         if isinstance(value, int):
             return value
         try:
@@ -75,8 +76,8 @@ def cluster() -> Settings:
 
 @click.command("export")
 @click.option("--call", "calls", multiple=True, metavar="ID", help="Only this call; may be given several times.")
-@click.option("--since", type=_Moment(), help="Calls of which anything came at this time (ISO 8601, UTC) or later.")
-@click.option("--until", type=_Moment(), help="Calls of which anything came before this time.")
+@click.option("--since", type=Moment(), help="Calls of which anything came at this time (ISO 8601, UTC) or later.")
+@click.option("--until", type=Moment(), help="Calls of which anything came before this time.")
 @click.option("--audio", type=click.Choice(["leg", "stereo", "none"]), default="leg", show_default=True,
               help="A WAV file a leg, one of two channels a call, or none.")  # fmt: skip
 @click.option("--results", type=_Results(), default="parquet,jsonl", show_default=True,

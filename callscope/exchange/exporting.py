@@ -90,7 +90,7 @@ def _export(retained: Retained, choice: Choice, folder: Path, progress: Progress
         chosen = _calls_between(retained, choice, partitions)
     total, done = retained.count(topics, partitions), 0
     with ExitStack() as files:
-        writer = _Writer(folder, choice, files, retained.partitions)
+        writer = ExportWriter(folder, choice, files, retained.partitions)
         for partition in partitions:
             for topic in topics:
                 for stored in retained.records(topic, partition):
@@ -129,7 +129,7 @@ def _calls_between(retained: Retained, choice: Choice, partitions: Collection[in
     return calls & set(choice.calls) if choice.calls else calls
 
 
-class _Writer:
+class ExportWriter:
     """The files of an export that is being written."""
 
     def __init__(self, folder: Path, choice: Choice, files: ExitStack, partitions: int) -> None:

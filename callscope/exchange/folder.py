@@ -20,6 +20,8 @@ RECORDS: Final = "records"
 RESULTS: Final = "results"
 AUDIO: Final = "audio"
 VERSION: Final = 1
+RECORDS_PARTITION: Final = 1
+"""Number of the column "partition" in a file of records."""
 _ROWS: Final = 256
 
 
@@ -104,24 +106,36 @@ def read(folder: Path) -> Contents:
         raise BadExport(f"{path} cannot be read: {error}.") from error
 
 
-def stored_records(folder: Path, topic: Topic, calls: Collection[str] | None = None) -> Iterator[Stored]:
+def stored_records(
+    folder: Path, topic: Topic, calls: Collection[str] | None = None, partition: int | None = None
+) -> Iterator[Stored]:
     """A topic's records as they lay in Kafka: by partition, in order within each.
 
     Args:
         folder: of the export.
         topic: which.
         calls: only of these; None: all.
+        partition: only of this one; None: of all.
 
     Raises:
         BadExport: the file is damaged.
     """
     path = records_file(folder, topic.name)
-    if not path.is_file():
-        return
+    if path.is_file():
+        yield from records_in(path, topic, calls, partition)
+
+
+def records_in(
+    path: Path, topic: Topic, calls: Collection[str] | None = None, partition: int | None = None
+) -> Iterator[Stored]:
+    """The same of a file of records, wherever it lies. Of one partition, no more of the file is read than holds it."""
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
+            groups = [n for n in range(file.num_row_groups) if partition is None or _may_hold(file, n, partition)]
+            for batch in file.iter_batches(_ROWS, row_groups=groups):
                 for row in batch.to_pylist():
+                    if partition is not None and row["partition"] != partition:
+                        continue
                     if calls is None or row["call_id"] in calls:
                         yield Stored(
                             topic.name,
@@ -133,6 +147,28 @@ def stored_records(folder: Path, topic: Topic, calls: Collection[str] | None = N
                             tuple((header["name"], header["value"]) for header in row["headers"]),
                         )
     except (pa.ArrowException, OSError, KeyError) as error:
+        raise BadExport(f"{path} is damaged: {error}") from error
+
+
+def _may_hold(file: pq.ParquetFile, group: int, partition: int) -> bool:
+    told = file.metadata.row_group(group).column(RECORDS_PARTITION).statistics
+    return told is None or not told.has_min_max or told.min <= partition <= told.max
+
+
+def record_columns(folder: Path, topic: Topic, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Some columns of a topic's records, in order: quick where the values are not among them.
+
+    Raises:
+        BadExport: the file is damaged.
+    """
+    path = records_file(folder, topic.name)
+    if not path.is_file():
+        return
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS * 16, columns=columns):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
         raise BadExport(f"{path} is damaged: {error}") from error
 
 

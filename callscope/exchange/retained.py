@@ -60,12 +60,13 @@ class Retained:
     Args:
         settings: where Kafka is.
         topics: which ones; those that do not exist hold nothing.
+        only: partitions that are wanted; None: all.
 
     Raises:
         KafkaUnreachable: no broker answered in time.
     """
 
-    def __init__(self, settings: Settings, topics: Sequence[Topic]) -> None:
+    def __init__(self, settings: Settings, topics: Sequence[Topic], only: Collection[int] | None = None) -> None:
         self._kafka = settings.kafka
         self._consumer: Any = consumer(
             settings, **{"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 100}
@@ -77,6 +78,7 @@ class Retained:
                 for topic in topics
                 if topic.name in there
                 for number in there[topic.name].partitions
+                if only is None or number in only
             }
         except BaseException:
             self._consumer.close()
@@ -98,8 +100,19 @@ class Retained:
         names = {topic.name for topic in topics}
         return sum(end - first for (name, n), (first, end) in self._ranges.items() if name in names and n in partitions)
 
+    def extent(self, topic: Topic, partition: int) -> tuple[int, int]:
+        """Offsets of the first record of a partition, and behind the last one."""
+        return self._ranges.get((topic.name, partition), (0, 0))
+
     def records(
-        self, topic: Topic, partition: int, since_ms: int | None = None, until_ms: int | None = None
+        self,
+        topic: Topic,
+        partition: int,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        *,
+        first_offset: int = 0,
+        end_offset: int | None = None,
     ) -> Iterator[Stored]:
         """The records of one partition, in order.
 
@@ -108,11 +121,15 @@ class Retained:
             partition: which.
             since_ms: begin at the first record of that time or later, milliseconds since the epoch.
             until_ms: end before the first record of that time or later.
+            first_offset: begin there, or at the first record that is kept.
+            end_offset: end before it.
 
         Raises:
             KafkaUnreachable: the broker stopped answering.
         """
-        first, end = self._ranges.get((topic.name, partition), (0, 0))
+        first, end = self.extent(topic, partition)
+        first = max(first, first_offset)
+        end = end if end_offset is None else min(end, end_offset)
         if since_ms is not None:
             first = max(first, self._offset_at(topic.name, partition, since_ms, end))
         if until_ms is not None:

@@ -18,7 +18,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "send", "watch", "topics", "doctor", "export", "import", "eval"])
+@pytest.mark.parametrize(
+    "command", ["up", "demo", "send", "watch", "topics", "doctor", "export", "import", "replay", "digest", "eval"]
+)
 def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
     assert f"  {command} " in run("--help").output
     told = run(command, "--help")

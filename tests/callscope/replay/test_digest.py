@@ -112,7 +112,7 @@ def test_a_stream_that_was_taken_is_forgotten() -> None:
 
 @pytest.mark.parametrize("value", [b"\xff\xff", VoiceActivity(leg="x").SerializeToString()])
 def test_what_is_no_result_is_refused(value: bytes) -> None:
-    with pytest.raises(NoResult, match="record of voice.activity"):
+    with pytest.raises(NoResult, match=r"record of voice\.activity"):
         Digests().add(VOICE_ACTIVITY.name, value)
 
 
