@@ -4,7 +4,7 @@ UV := .venv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-stages bench-transports bench-accuracy bench-drift bench-replay bench-recovery proto fmt
+.PHONY: help setup demo test check chaos bench bench-stages bench-transports bench-accuracy bench-drift bench-recovery bench-replay proto fmt
 
 help: ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: setup ## Run every test, on a real Kafka
 
 check: setup ## Lint, types, layers, schemas
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy && $(RUN) lint-imports && $(RUN) python tools/check_schemas.py
+
+chaos: setup ## Faults on purpose while 20 legs run: make chaos OPTIONS="--minutes 30"
+	@$(RUN) python -m chaos $(OPTIONS)
 
 bench: .venv/.runtime ## How many legs this machine carries, and at what cost
 	@$(RUN) callscope bench
