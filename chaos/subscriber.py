@@ -19,7 +19,7 @@ class Subscriber:
     """Follows everything; belongs to one event loop.
 
     Attributes:
-        heard_s: call id → leg → media time up to which levels were told, seconds.
+        heard_s: call id → leg → media time up to which something was told, seconds.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,5 @@ class Subscriber:
         call_id = message["call_id"]
         if message["is_final"]:
             self._finals[call_id][message["id"]] += 1
-        elif message["kind"] == "level":
-            legs = self.heard_s[call_id]
-            legs[message["leg"]] = max(legs[message["leg"]], message["start"] + message["duration"])
+        legs = self.heard_s[call_id]
+        legs[message["leg"]] = max(legs[message["leg"]], message["start"] + message["duration"])

@@ -107,6 +107,17 @@ class Arrivals:
         self._turn_away([waiting for waiting in known.waiting if waiting not in near], known.end)
         return [waiting.envelope for waiting in near]
 
+    def waiting_from(self, stream: StreamId) -> int | None:
+        """Offset of the first record that waits of a stream; None: none does."""
+        known = self._streams.get(stream)
+        if known is None or not known.waiting:
+            return None
+        return min(waiting.envelope.offset for waiting in known.waiting)
+
+    def forget(self, stream: StreamId) -> None:
+        """It was no new stream."""
+        self._streams.pop(stream, None)
+
     def drop(self, belongs: Callable[[StreamId], bool]) -> None:
         """Forget streams: another worker has them now."""
         for stream in [stream for stream in self._streams if belongs(stream)]:
