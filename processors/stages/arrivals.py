@@ -33,7 +33,7 @@ OTHERS: Final = 1_000
 FAR_S: Final = 60
 """What lies so far ahead may belong to something else."""
 AGAIN_S: Final = 2
-"""What begins at 0 again so early is the same stream: a client that nothing was acknowledged of when its gateway died."""
+"""What begins at 0 again so early is the same stream: its gateway died before it acknowledged anything."""
 ENDED: Final = 20_000
 """Streams of which it is remembered that they have ended; the oldest go first."""
 
