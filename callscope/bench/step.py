@@ -26,7 +26,8 @@ class Step:
         seconds: how long.
         seen: by the subscribers.
         costs: process → what it used.
-        lag_records: most records of `audio.frames` that the workers had not committed at any look.
+        lag_records: most records of `audio.frames` that the workers had not committed at any look, with those that
+            they keep for whoever takes over.
         busy_cores: of the machine's cores, how many were busy in the mean, with everything.
         cores: the machine's.
     """
