@@ -1,8 +1,8 @@
 """What a run found, as one number: a hash over its results that two runs share if, and only if, they found the same.
 
 A result counts without its ledger (when which station was passed), and once, however often it was written. A stream's
-digest is the SHA-256 of its results' canonical bytes, each with its topic and length before it, sorted by kind, media
-time and bytes; that of a run, the SHA-256 of its streams' names and digests, sorted by name. So neither the order in which
+digest is the SHA-256 of the SHA-256s of its results (topic, length, canonical bytes), sorted by kind, media time and
+these; that of a run, the SHA-256 of its streams' names and digests, sorted by name. So neither the order in which
 streams were worked on nor who worked on them leaves a trace, and where two runs differ, the streams that do are known.
 """
 
@@ -21,7 +21,7 @@ from schemas.v1.features_pb2 import FeatureWindow
 from schemas.v1.insight_pb2 import Insight
 
 RESULTS: Final = (VOICE_ACTIVITY, VOICE_FEATURES, VOICE_INSIGHTS)
-"""Topics of results. voice.speech is none: it is a part of audio.frames, and where its records are cut means nothing."""
+"""Topics of results. voice.speech is none: it is a part of audio.frames, where its records are cut means nothing."""
 
 _MESSAGES: Final[Mapping[str, Any]] = {
     VOICE_ACTIVITY.name: VoiceActivity,
@@ -72,6 +72,16 @@ def canonical(topic: str, value: bytes) -> Canonical:
     return Canonical(stream, f"{topic} {kind}", message.start, message.SerializeToString(deterministic=True))
 
 
+def seal(topic: str, value: bytes) -> bytes:
+    """The SHA-256 of a result: 32 bytes.
+
+    Args:
+        topic: the live topic's name.
+        value: its canonical bytes.
+    """
+    return hashlib.sha256(f"{topic} {len(value)} ".encode() + value).digest()
+
+
 class Digests:
     """The digests of streams whose results come in any order. Holds about 200 bytes a result until they are taken."""
 
@@ -85,9 +95,8 @@ class Digests:
             NoResult: it is none.
         """
         result = canonical(topic, value)
-        head = f"{topic} {len(result.value)} ".encode()
-        seal = hashlib.sha256(head + result.value).digest()
-        self._results.setdefault(result.stream, set()).add((result.kind, result.at, seal))
+        of_stream = self._results.setdefault(result.stream, set())
+        of_stream.add((result.kind, result.at, seal(topic, result.value)))
         return result.stream
 
     def streams(self) -> list[StreamId]:
@@ -100,8 +109,8 @@ class Digests:
         if results is None:
             return None
         whole = hashlib.sha256()
-        for _, _, seal in sorted(results):
-            whole.update(seal)
+        for _, _, sealed in sorted(results):
+            whole.update(sealed)
         return whole.hexdigest()
 
 

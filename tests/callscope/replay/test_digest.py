@@ -44,13 +44,9 @@ def analysed(records: int) -> list[Result]:
     ]
     now = iter(range(records * 1_000_000, 1 << 62))
     pipeline = build_pipeline(load(), lambda: next(now))
-    found = [
-        result for at in range(0, len(frames), records) for result in pipeline(frames[at : at + records])
-    ]
+    found = [result for at in range(0, len(frames), records) for result in pipeline(frames[at : at + records])]
     names = {topic.name for topic in RESULTS}
-    return [
-        (wire.topic_of(e.record).name, wire.encode(e)) for e in found if wire.topic_of(e.record).name in names
-    ]
+    return [(wire.topic_of(e.record).name, wire.encode(e)) for e in found if wire.topic_of(e.record).name in names]
 
 
 def test_when_and_in_what_company_audio_was_worked_on_leaves_no_trace() -> None:
@@ -99,7 +95,11 @@ def test_the_ledger_does_not_count() -> None:
 
 
 def test_streams_that_differ_are_named() -> None:
-    assert different({"a/x": "1", "b/x": "2", "c/x": "3"}, {"a/x": "1", "b/x": "9", "d/x": "4"}) == ["b/x", "c/x", "d/x"]
+    assert different({"a/x": "1", "b/x": "2", "c/x": "3"}, {"a/x": "1", "b/x": "9", "d/x": "4"}) == [
+        "b/x",
+        "c/x",
+        "d/x",
+    ]
     assert different({"a/x": "1", "b/x": "2"}, {"a/x": "1"}, among=["a/x"]) == []
 
 
@@ -112,7 +112,7 @@ def test_a_stream_that_was_taken_is_forgotten() -> None:
 
 @pytest.mark.parametrize("value", [b"\xff\xff", VoiceActivity(leg="x").SerializeToString()])
 def test_what_is_no_result_is_refused(value: bytes) -> None:
-    with pytest.raises(NoResult, match="record of voice.activity"):
+    with pytest.raises(NoResult, match=r"record of voice\.activity"):
         Digests().add(VOICE_ACTIVITY.name, value)
 
 
