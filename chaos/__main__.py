@@ -17,7 +17,7 @@ from callscope.errors import CallscopeError
 from chaos import report
 from chaos.faults import FAULTS
 from chaos.rounds import Round
-from chaos.run import at_random, one_by_one, run
+from chaos.run import Load, at_random, one_by_one, run
 
 
 def _listed(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str]:
@@ -68,7 +68,8 @@ def main(
             console.print(f"  {text}")
 
     try:
-        asyncio.run(run(plan, chosen, legs, seconds, seed, rng, stop_s, console.print, ended))
+        load = Load(legs, seconds, seed)
+        asyncio.run(run(plan, chosen, load, stop_s, rng, console.print, ended))
     except* CallscopeError as errors:
         console.print(f"The run broke off: {errors.exceptions[0]}")
         sys.exit(2)

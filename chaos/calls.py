@@ -91,12 +91,13 @@ class Call:
         """Whether it has begun and not ended."""
         return self.spoken_s > 0 and self.left_s > 0
 
-    async def speak(self, gateway: str, after_s: float) -> None:
-        """Wait, dial until the call is taken, speak in real time, and return when all of it is acknowledged.
+    async def speak(self, gateway: str, after_s: float, speed: float = 1.0) -> None:
+        """Wait, dial until the call is taken, speak, and return when all of it is acknowledged.
 
         Args:
             gateway: its WebSocket address.
             after_s: how long to wait first.
+            speed: 1 is real time.
 
         Raises:
             SendRefused: the gateway ended the call for good.
@@ -106,7 +107,7 @@ class Call:
             sender = await self._dial(stack, gateway)
             began = monotonic()
             for end in range(CHUNK, len(self.pcm) + 1, CHUNK):
-                await asyncio.sleep(max(0.0, began + end / RATE_HZ - monotonic()))
+                await asyncio.sleep(max(0.0, began + end / RATE_HZ / speed - monotonic()))
                 await sender.send(self.pcm[end - CHUNK : end].tobytes())
                 self.spoken_s = end / RATE_HZ
             await sender.end()

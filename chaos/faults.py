@@ -108,7 +108,7 @@ async def _more_and_fewer_workers(hand: Hand) -> None:
     await asyncio.sleep(6.0)
     await hand.machine.remove_worker()
     await asyncio.sleep(4.0)
-    await hand.machine.remove_worker()
+    await hand.machine.lose_worker()
 
 
 async def _full_disk(hand: Hand) -> None:
@@ -180,7 +180,7 @@ _ALL: Final = (
     Fault("stop-sink", "SIGSTOP of the sink", _stop("sink")),
     Fault("stop-broker", "SIGSTOP of the broker", _stop("broker")),
     Fault("restart-broker", f"the broker restarts, {AWAY_S:.0f} s away", _restart_broker),
-    Fault("workers", "two workers more, then fewer again", _more_and_fewer_workers),
+    Fault("workers", "two workers come; one leaves, one is killed for good", _more_and_fewer_workers),
     Fault("full-disk", "no room left on Kafka's disk", _full_disk, needs_disks=True),
     Fault("full-spool", "the broker stands still, no room left on the gateway's disk", _full_spool, needs_disks=True),
     Fault("slow-disk", "Kafka's disk stalls again and again", _slow_disk, needs_disks=True),

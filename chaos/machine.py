@@ -119,6 +119,11 @@ class Machine:
         """End the one that was added last, as an operator does."""
         await asyncio.to_thread(lifetime.stop, self._added.pop(), supervisor.STOP_TIMEOUT_S)
 
+    async def lose_worker(self) -> None:
+        """Kill the one that was added last; nobody starts it again."""
+        await asyncio.to_thread(lifetime.stop, self._added[-1], 0.0)
+        self._added.pop()
+
     async def clean_up(self) -> None:
         """End what was added."""
         while self._added:

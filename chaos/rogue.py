@@ -15,7 +15,7 @@ from callscope.topics import AUDIO_FRAMES, partition_of
 from chaos.calls import LEGS, RATE_HZ, Call
 from schemas.v1.audio_pb2 import AudioFrame
 
-LISTENS_S: Final = 4.0
+LISTENS_S: Final = 3.0
 """How long it takes records down before it writes them again."""
 FRAME: Final = RATE_HZ // 50
 EARLY_FRAMES: Final = (3, 10)

@@ -102,12 +102,17 @@ class Rounds:
     tell: Callable[[str], None]
     done: list[Round] = field(default_factory=list)
 
-    async def play(self, plan: Sequence[Planned]) -> Round:
-        """Let every line make a call, strike as planned, and judge."""
+    async def play(self, plan: Sequence[Planned], speed: float = 1.0) -> Round:
+        """Let every line make a call, strike as planned, and judge.
+
+        Args:
+            plan: when to strike, and what.
+            speed: of the speakers; 1 is real time.
+        """
         number = len(self.done)
         calls = {line.call_id(number): Call(line, line.call_id(number)) for line in self.lines}
         speaking = [
-            asyncio.create_task(call.speak(self.machine.addresses.gateway, n * STAGGER_S))
+            asyncio.create_task(call.speak(self.machine.addresses.gateway, n * STAGGER_S, speed))
             for n, call in enumerate(calls.values())
         ]
         struck = await self._strike_all(plan, list(calls.values()))
@@ -117,6 +122,7 @@ class Rounds:
             if isinstance(end, BaseException) and not isinstance(end, SendRefused):
                 raise end
         failed += [f"{call.call_id}: {call.dropped} samples given up" for call in calls.values() if call.dropped]
+        failed += [f"the sink could not bring all that was missed of {gone}" for gone in self.subscriber.take_too_old()]
         self.tell(f"round {number}: all is said, waiting for the last results")
         results = await asyncio.to_thread(self.written.await_calls, list(calls), ENDS_WITHIN_S)
         await self.subscriber.quiet(SETTLED_S)

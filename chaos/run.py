@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 from callscope.clock import monotonic
 from chaos.calls import lines
@@ -36,34 +37,47 @@ def at_random(faults: Sequence[Fault], seconds: float, minutes: float, rng: rand
         yield [(first, rng.choice(faults)), (first + rng.uniform(*BETWEEN_S), rng.choice(faults))]
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who speaks.
+
+    Attributes:
+        legs: how many at once, an even number.
+        seconds: how long each call.
+        seed: decides what is said.
+        first_speed: of the first round, which is undisturbed: 1 is real time. Results do not depend on it.
+    """
+
+    legs: int = 20
+    seconds: float = 50.0
+    seed: int = 1
+    first_speed: float = 1.0
+
+
 async def run(
-    plan: Iterator[list[Planned]],
+    plan: Iterable[list[Planned]],
     faults: Sequence[Fault],
-    legs: int,
-    seconds: float,
-    seed: int,
-    rng: random.Random,
+    load: Load,
     stop_s: float,
+    rng: random.Random,
     tell: Callable[[str], None],
     ended: Callable[[Round], None],
-) -> list[Round]:
+) -> None:
     """Carry a plan out.
 
     Args:
-        plan: of each round, what to strike when.
+        plan: of each round, what to strike when; nothing in the first.
         faults: all that may be struck.
-        legs: how many speak at once, an even number.
-        seconds: how long each call.
-        seed: decides what is said.
-        rng: decides what is left to chance.
+        load: who speaks.
         stop_s: how long a process is stopped.
+        rng: decides what is left to chance.
         tell: told what happens.
         ended: told of every round that is over.
 
     Raises:
         CallscopeError: the system cannot start, or did not survive.
     """
-    said = lines(legs // 2, seconds, seed)
+    said = lines(load.legs // 2, load.seconds, load.seed)
     own_disks = any(fault.needs_disks for fault in faults)
     own_clock = any(fault.needs_clock for fault in faults)
     async with running(tell, own_disks=own_disks, own_clock=own_clock) as machine:
@@ -77,7 +91,6 @@ async def run(
                 ]
                 await asyncio.sleep(0.5)
                 for planned in plan:
-                    ended(await rounds.play(planned))
+                    ended(await rounds.play(planned, 1.0 if rounds.done else load.first_speed))
                 for task in watching:
                     task.cancel()
-            return rounds.done

@@ -1,18 +1,25 @@
-"""A subscriber to all results that resumes, and what it was told: final results, how often, and how fresh they are."""
+"""A subscriber to all results that comes back when it is cut off, and what it was told: docs/results.md to the letter.
+
+It forgives nothing: where the client library leaves out what it had already, this one counts it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from callscope.client import results
-from callscope.client.backoff import Backoff
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
 from callscope.clock import monotonic
 
 FINDINGS: Final = frozenset({"activity", "features", "insight"})
 """Messages that stand for results; those of the other types tell of the calls themselves."""
+AGAIN_S: Final = 0.5
+"""Between two attempts to connect."""
 
 
 class Subscriber:
@@ -20,27 +27,39 @@ class Subscriber:
 
     Attributes:
         heard_s: call id → leg → media time up to which something was told, seconds.
+        reconnects: how often it came back.
     """
 
     def __init__(self) -> None:
         self._finals: dict[str, Counter[str]] = defaultdict(Counter)
-        self.heard_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._at: dict[str, list[int | None]] = {}
         self._heard_at = 0.0
+        self.heard_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self.reconnects = 0
+        self._too_old: list[str] = []
 
     async def follow(self, sink: str) -> None:
-        """Receive, over as many connections as it takes, until cancelled.
-
-        Raises:
-            NoResults: the sink cannot be reached the first time.
-        """
-        async with results.subscription(sink, backoff=Backoff(longest_s=1.0)) as messages:
-            async for message in messages:
-                self._take(message)
+        """Receive, over as many connections as it takes, until cancelled."""
+        while True:
+            try:
+                async with connect(sink, compression=None, max_queue=4096, open_timeout=5) as socket:
+                    await socket.send(json.dumps({"type": "subscribe", "resume": self._at}))
+                    async for text in socket:
+                        self._take(json.loads(text))
+            except (OSError, InvalidHandshake, ConnectionClosed):  # a TimeoutError is an OSError
+                pass
+            self.reconnects += 1
+            await asyncio.sleep(AGAIN_S)
 
     async def quiet(self, seconds: float) -> None:
         """Return when no result has come for so long."""
         while (left := self._heard_at + seconds - monotonic()) > 0:  # noqa: ASYNC110  # awaits that nothing happens
             await asyncio.sleep(left)
+
+    def take_too_old(self) -> list[str]:
+        """Partitions of which the sink said, since this was last asked, that it cannot bring all that was missed."""
+        gone, self._too_old = self._too_old, []
+        return gone
 
     def take(self, call_id: str) -> Counter[str]:
         """The final results of a call that is over, by their ids without the call's, and how often each came."""
@@ -48,6 +67,12 @@ class Subscriber:
         return Counter({name.removeprefix(call_id): n for name, n in self._finals.pop(call_id, Counter()).items()})
 
     def _take(self, message: Mapping[str, Any]) -> None:
+        if message["type"] in ("subscribed", "position"):
+            self._at = message["at"]
+            self._too_old += message.get("too_old", ())
+        elif message.get("at") is not None:
+            partition, offset = message["at"]
+            self._at[message["type"]][partition] = offset + 1
         if message["type"] not in FINDINGS:
             return
         self._heard_at = monotonic()

@@ -1,62 +1,49 @@
-"""A verdict is good only where nothing differs, and says what does."""
-
 from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from chaos.verdict import Found, judge
 
-FOUND = Found(
-    digests={"a/customer": "1" * 64, "a/agent": "2" * 64},
-    places={"a/customer": {("voice.activity 1", 16_000): frozenset({7})}, "a/agent": {}},
-    finals={"a": {"/customer speech_end 1.0": 1, "/agent utterance 2.0": 1}},
+STREAM = "line00/agent"
+LEVEL, WINDOW = ("voice.activity 1", 1_600), ("voice.features 1", 8_000)
+UNDISTURBED = Found(
+    {STREAM: "a1", "line00/customer": "b2"},
+    {STREAM: {LEVEL: frozenset({1}), WINDOW: frozenset({2})}},
+    {"line00": {"/agent|activity.speech_end|0+1600|final": 1, "/customer|features.utterance|0+8000|final": 1}},
 )
 
 
 def test_the_same_is_good() -> None:
-    verdict = judge(FOUND, FOUND)
-    assert verdict.good
-    assert verdict.because == ()
+    assert judge(UNDISTURBED, replace(UNDISTURBED)).good
 
 
-@pytest.mark.parametrize(
-    ("changed", "lost", "twice", "strange"),
-    [
-        ({"finals": {"a": {"/customer speech_end 1.0": 1}}}, 1, 0, 0),
-        ({"finals": {"a": {"/customer speech_end 1.0": 1, "/agent utterance 2.0": 3}}}, 0, 2, 0),
-        ({"finals": {"a": {**FOUND.finals["a"], "/agent utterance 9.0": 1}}}, 0, 0, 1),
-        ({"finals": {}}, 2, 0, 0),
-    ],
-)
-def test_finals_are_counted(changed: dict[str, dict[str, dict[str, int]]], lost: int, twice: int, strange: int) -> None:
-    verdict = judge(FOUND, replace(FOUND, finals=changed["finals"]))
-    assert (verdict.lost, verdict.twice, verdict.strange) == (lost, twice, strange)
+def test_streams_that_differ_are_named_and_so_is_what_differs() -> None:
+    places = {STREAM: {LEVEL: frozenset({1, 7}), ("voice.insights arousal", 16_000): frozenset({3})}}
+    verdict = judge(UNDISTURBED, replace(UNDISTURBED, digests={**UNDISTURBED.digests, STREAM: "a2"}, places=places))
     assert not verdict.good
-
-
-@pytest.mark.parametrize(
-    ("there", "says"),
-    [
-        ({}, "1 results: missing"),
-        ({("voice.activity 1", 16_000): frozenset({8})}, "1 results: other bytes"),
-        (
-            {("voice.activity 1", 16_000): frozenset({7}), ("voice.activity 1", 32_000): frozenset({7})},
-            "not in the undisturbed",
-        ),
-    ],
-)
-def test_a_digest_that_differs_is_told_in_words(there: dict[tuple[str, int], frozenset[int]], says: str) -> None:
-    other = replace(
-        FOUND, digests={**FOUND.digests, "a/customer": "3" * 64}, places={**FOUND.places, "a/customer": there}
+    assert verdict.different == (STREAM,)
+    assert verdict.because == (
+        f"{STREAM}: 1 results: missing; the first: voice.features 1 at 0.500 s",
+        f"{STREAM}: 1 results: not in the undisturbed round; the first: voice.insights arousal at 1.000 s",
+        f"{STREAM}: 1 results: other bytes; the first: voice.activity 1 at 0.100 s",
     )
-    verdict = judge(FOUND, other)
-    assert verdict.different == ("a/customer",)
+
+
+def test_a_stream_of_which_nothing_was_found_differs() -> None:
+    digests = {STREAM: "a1"}
+    assert judge(UNDISTURBED, replace(UNDISTURBED, digests=digests)).different == ("line00/customer",)
+
+
+def test_finals_that_were_not_told_or_told_twice_are_counted() -> None:
+    finals = {"line00": {"/agent|activity.speech_end|0+1600|final": 3}}
+    verdict = judge(UNDISTURBED, replace(UNDISTURBED, finals=finals))
     assert not verdict.good
-    assert says in verdict.because[0]
+    assert (verdict.lost, verdict.twice, verdict.strange) == (1, 2, 0)
+    assert "line00/agent|activity.speech_end|0+1600|final: told 3 times" in verdict.because
 
 
-def test_a_stream_without_results_differs() -> None:
-    verdict = judge(FOUND, replace(FOUND, digests={"a/agent": "2" * 64}))
-    assert verdict.different == ("a/customer",)
+def test_finals_that_nobody_should_have_got_are_counted() -> None:
+    line = {**UNDISTURBED.finals["line00"], "/agent|activity.speech_end|5+1600|final": 1}
+    verdict = judge(UNDISTURBED, replace(UNDISTURBED, finals={"line00": line}))
+    assert (verdict.lost, verdict.twice, verdict.strange) == (0, 0, 1)
+    assert not verdict.good
