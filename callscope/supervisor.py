@@ -194,25 +194,26 @@ def running(
             results=f"ws{secure}://{settings.sink.host}:{sink_port}/v1/results",
             dashboard=f"http{secure}://{settings.sink.host}:{sink_port}/",
         )
-        environment = child_environment(
-            kafka=addresses.kafka,
-            ingest__port=str(ingest_port),
-            ingest__webrtc__port=str(webrtc_port),
-            sink__microphone__stream=settings.sink.microphone.stream or addresses.gateway,
-            sink__microphone__webrtc=settings.sink.microphone.webrtc or addresses.webrtc,
-            sink__port=str(sink_port),
-            topics__partitions=str(settings.topics.partitions),
-            log_level=settings.log_level,
-        )
+        chosen = {
+            "kafka": addresses.kafka,
+            "ingest__port": str(ingest_port),
+            "ingest__webrtc__port": str(webrtc_port),
+            "sink__microphone__stream": settings.sink.microphone.stream or addresses.gateway,
+            "sink__microphone__webrtc": settings.sink.microphone.webrtc or addresses.webrtc,
+            "sink__port": str(sink_port),
+            "topics__partitions": str(settings.topics.partitions),
+            "log_level": settings.log_level,
+        }
         if grpc_port is not None:
-            environment |= child_environment(ingest__grpc__port=str(grpc_port))
+            chosen["ingest__grpc__port"] = str(grpc_port)
         wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
         programs = {"sink": ["sinks"], **wanted, "gateway": ["ingest"]}
 
         def start(name: str) -> subprocess.Popen[bytes]:
             # A worker keeps its name in its group: started again, it has its partitions back without a rebalance.
-            member = child_environment(processors__member=f"{_host()}-{name}".replace(" ", "-"))
-            return lifetime.spawn([sys.executable, "-m", *programs[name]], env={**environment, **member})
+            member = f"{_host()}-{name}".replace(" ", "-")
+            environment = child_environment(**chosen, processors__member=member)
+            return lifetime.spawn([sys.executable, "-m", *programs[name]], env=environment)
 
         system = System(addresses, broker, start, say)
         # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
