@@ -69,7 +69,7 @@ def main(
 
     try:
         load = Load(legs, seconds, seed)
-        asyncio.run(run(plan, chosen, load, stop_s, rng, console.print, ended))
+        asyncio.run(run(plan, chosen, load, stop_s, console.print, ended))
     except* CallscopeError as errors:
         console.print(f"The run broke off: {errors.exceptions[0]}")
         sys.exit(2)

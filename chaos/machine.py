@@ -96,8 +96,11 @@ class Machine:
         return sorted({**self._system.children, "broker": None})
 
     def send(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to one of its processes."""
-        os.kill(self._broker.pid if name == "broker" else self._system.children[name].pid, number)
+        """Send a signal to one of its processes; to one that has just ended, nothing happens."""
+        if name == "broker":
+            os.kill(self._broker.pid, number)
+        else:
+            self._system.children[name].send_signal(number)
 
     async def broker_away(self) -> None:
         """Stop the broker, gracefully if it still runs."""

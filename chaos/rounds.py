@@ -87,7 +87,7 @@ class Rounds:
         lines: who speaks.
         subscriber: follows all of it.
         written: reads it from the topics.
-        rng: decides what is left to chance.
+        seed: decides what is left to chance, for each fault anew.
         stop_s: how long a process is stopped.
         tell: told what happens.
         done: those that are over; the first one is undisturbed.
@@ -97,7 +97,7 @@ class Rounds:
     lines: Sequence[Line]
     subscriber: Subscriber
     written: Written
-    rng: random.Random
+    seed: int
     stop_s: float
     tell: Callable[[str], None]
     done: list[Round] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Rounds:
             asyncio.create_task(call.speak(self.machine.addresses.gateway, n * STAGGER_S, speed))
             for n, call in enumerate(calls.values())
         ]
-        struck = await self._strike_all(plan, list(calls.values()))
+        struck = await self._strike_all(number, plan, list(calls.values()))
         ends = await asyncio.gather(*speaking, return_exceptions=True)
         failed = [f"{call}: {end}" for call, end in zip(calls, ends, strict=True) if isinstance(end, SendRefused)]
         for end in ends:
@@ -133,14 +133,15 @@ class Rounds:
         self.done.append(Round(number, struck, found, verdict, records, reconnects, tuple(failed)))
         return self.done[-1]
 
-    async def _strike_all(self, plan: Sequence[Planned], calls: Sequence[Call]) -> tuple[Struck, ...]:
+    async def _strike_all(self, number: int, plan: Sequence[Planned], calls: Sequence[Call]) -> tuple[Struck, ...]:
         began = monotonic()
-        struck = []
+        struck: list[Struck] = []
         for at_s, fault in plan:
             await asyncio.sleep(max(0.0, began + at_s - monotonic()))
             started = monotonic()
             self.tell(f"{fault.name}: {fault.says}")
-            await fault.strike(Hand(self.machine, self.rng, calls, self.stop_s))
+            rng = random.Random(f"{self.seed} {number} {len(struck)}")  # noqa: S311  # repeatable, and no secret
+            await fault.strike(Hand(self.machine, rng, calls, self.stop_s))
             over = monotonic()
             fresh_s = await self._until_fresh([call for call in calls if call.left_s > _ALMOST_OVER_S])
             struck.append(Struck(fault, started - began, over - started, fresh_s))

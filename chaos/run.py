@@ -44,7 +44,7 @@ class Load:
     Attributes:
         legs: how many at once, an even number.
         seconds: how long each call.
-        seed: decides what is said.
+        seed: decides what is said, and what faults leave to chance.
         first_speed: of the first round, which is undisturbed: 1 is real time. Results do not depend on it.
     """
 
@@ -59,7 +59,6 @@ async def run(
     faults: Sequence[Fault],
     load: Load,
     stop_s: float,
-    rng: random.Random,
     tell: Callable[[str], None],
     ended: Callable[[Round], None],
 ) -> None:
@@ -70,7 +69,6 @@ async def run(
         faults: all that may be struck.
         load: who speaks.
         stop_s: how long a process is stopped.
-        rng: decides what is left to chance.
         tell: told what happens.
         ended: told of every round that is over.
 
@@ -83,7 +81,7 @@ async def run(
     async with running(tell, own_disks=own_disks, own_clock=own_clock) as machine:
         subscriber = Subscriber()
         with closing(Written(machine.settings)) as written:
-            rounds = Rounds(machine, said, subscriber, written, rng, stop_s, tell)
+            rounds = Rounds(machine, said, subscriber, written, load.seed, stop_s, tell)
             async with asyncio.TaskGroup() as group:
                 watching = [
                     group.create_task(subscriber.follow(machine.addresses.results)),
