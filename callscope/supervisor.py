@@ -206,14 +206,15 @@ def running(
         }
         if grpc_port is not None:
             chosen["ingest__grpc__port"] = str(grpc_port)
+        environment = child_environment(**chosen)
         wanted = _workers(chained, workers or min(cores(), settings.topics.partitions))
         programs = {"sink": ["sinks"], **wanted, "gateway": ["ingest"]}
 
         def start(name: str) -> subprocess.Popen[bytes]:
             # A worker keeps its name in its group: started again, it has its partitions back without a rebalance.
             member = f"{_host()}-{name}".replace(" ", "-")
-            environment = child_environment(**chosen, processors__member=member)
-            return lifetime.spawn([sys.executable, "-m", *programs[name]], env=environment)
+            own = {"CALLSCOPE_PROCESSORS__MEMBER": member}
+            return lifetime.spawn([sys.executable, "-m", *programs[name]], env=environment | own)
 
         system = System(addresses, broker, start, say)
         # Ended in the reverse order: first nothing more comes in, then what came is worked off, then it is shown.
