@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from callscope.exchange.commands import Moment, cluster, progress_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from callscope.config import Settings
     from callscope.replay import run as running
     from callscope.replay.plan import Leg, Plan, RunFolder
 
@@ -69,6 +70,7 @@ _tenant = click.option("--tenant", help="Only this tenant's calls.")
               help="How long the run's topics keep results.")  # fmt: skip
 @click.option("--legs", default="customer,agent", show_default=True, help="Of audio files: names of the channels.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was cut off; only --workers goes with it.")
+@click.option("--forget", metavar="RUN", help="Delete a run's topics and what is known of it, and do nothing else.")
 @_state
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.pass_context
@@ -86,6 +88,7 @@ def replay_command(
     keep_hours: int,
     legs: str,
     resume: str | None,
+    forget: str | None,
     state: Path | None,
     sources: tuple[Path, ...],
 ) -> None:
@@ -101,8 +104,12 @@ def replay_command(
 
     settings = cluster()
     root = state or usual_root()
+    if forget:
+        _refuse_others(context, "forget", ("forget", "state"), "Of a run that is to be forgotten only its id is wanted")
+        _forget(settings, RunFolder(root, forget))
+        return
     if resume:
-        _refuse_others(context)
+        _refuse_others(context, "resume", ("resume", "state", "workers"), "A run goes on as it began")
         place = RunFolder(root, resume)
         plan = place.plan()
     else:
@@ -139,16 +146,28 @@ def replay_command(
     _tell(plan, outcome)
 
 
-def _refuse_others(context: click.Context) -> None:
+def _forget(settings: Settings, place: RunFolder) -> None:
+    from callscope.replay.destinations import drop_topics
+
+    kept = place.exists()
+    has_topics = not kept or place.plan().to == "topics"  # nobody knows of it any more, but they may still be there
+    dropped = drop_topics(settings, place.run) if has_topics else []
+    if not kept and not dropped:
+        place.plan()  # says which there are
+    if kept:
+        place.remove()
+    console.print(f"run {place.run} is forgotten; topics deleted: {', '.join(dropped) or 'none'}")
+
+
+def _refuse_others(context: click.Context, option: str, allowed: Collection[str], says: str) -> None:
     source = click.core.ParameterSource.DEFAULT
     given = [
         parameter.opts[-1]
         for parameter in context.command.params
-        if parameter.name not in ("resume", "state", "workers")
-        and context.get_parameter_source(str(parameter.name)) is not source
+        if parameter.name not in allowed and context.get_parameter_source(str(parameter.name)) is not source
     ]
     if given:
-        raise click.UsageError(f"A run goes on as it began: {', '.join(given)} cannot go with --resume.")
+        raise click.UsageError(f"{says}: {', '.join(given)} cannot go with --{option}.")
 
 
 def _now() -> datetime:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from callscope.config import Settings
 from callscope.errors import BadReplay, KafkaUnreachable
@@ -18,7 +19,7 @@ from callscope.exchange.exporting import Choice, ExportWriter
 from callscope.exchange.folder import Contents, ExportedLeg
 from callscope.exchange.retained import Stored, call_of
 from callscope.exchange.tables import RATE_HZ, RECORDS, TableWriter, record_row
-from callscope.kafka import ensure_topics, producer
+from callscope.kafka import client_options, ensure_topics, producer
 from callscope.replay.digest import RESULTS, canonical, seal
 from callscope.replay.plan import Leg, Plan
 from callscope.streams import StreamId
@@ -28,6 +29,7 @@ PREFIX: Final = "replay."
 """Names of a replay's topics begin with it, and no live one does."""
 PARTS: Final = "parts"
 _FLUSH_S: Final = 60.0
+_DROP_S: Final = 15.0
 
 
 def topic_of(run: str, live: Topic, keep_hours: int = 24) -> Topic:
@@ -45,6 +47,26 @@ def make_topics(settings: Settings, plan: Plan) -> None:
     topics = settings.topics.model_copy(update={"partitions": plan.partitions})
     own = settings.model_copy(update={"broker": broker, "topics": topics})
     ensure_topics(own, tuple(topic_of(plan.run, live, plan.keep_hours) for live in RESULTS))
+
+
+def drop_topics(settings: Settings, run: str) -> list[str]:
+    """Delete a run's topics; returns the names of those that were there.
+
+    Raises:
+        KafkaUnreachable: they could not be listed or deleted.
+    """
+    admin = AdminClient(client_options(settings))
+    own = {topic_of(run, live).name for live in RESULTS}
+    try:
+        there = sorted(own & admin.list_topics(timeout=_DROP_S).topics.keys())
+        for deleted in (admin.delete_topics(there, operation_timeout=_DROP_S) if there else {}).values():
+            deleted.result(timeout=_DROP_S)
+    except KafkaException as error:
+        raise KafkaUnreachable(
+            f"The topics of run {run} could not be deleted at {settings.kafka}: {error.args[0].str()}. "
+            "Nothing else was touched; try again."
+        ) from error
+    return there
 
 
 class Destination(Protocol):

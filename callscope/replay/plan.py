@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -211,6 +212,17 @@ class RunFolder:
             return PartitionState(part.first, part.first)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise BadReplay(f"{path} cannot be read: {error}. Without that file the partition begins anew.") from error
+
+    def remove(self) -> None:
+        """Delete it, and what it says of the run.
+
+        Raises:
+            BadReplay: it cannot be deleted.
+        """
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise BadReplay(f"{self.path} cannot be deleted: {error}.") from error
 
     def _state(self, number: int) -> Path:
         return self.path / f"partition-{number}.json"

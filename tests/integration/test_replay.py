@@ -105,7 +105,7 @@ def test_at_full_speed_with_more_workers(
 ) -> None:
     """With one: see the command, below."""
     folder = begin(calls=[*calls, "nobody"])
-    outcome = carry_out(kafka, folder, 3)
+    outcome = carry_out(kafka, folder, 4)
     assert outcome.digest == digest_of(kafka, calls, folder.run) == wanted
     assert set(outcome.legs) == {f"{call}/{leg}" for call in calls for leg in LEGS}
     assert all(leg.ended and leg.whole for leg in outcome.legs.values())
@@ -246,8 +246,14 @@ def test_by_the_command_and_nothing_live_is_disturbed(
     assert run("replay", *chosen, *state, "--run", "by-hand").exit_code == 1
 
     assert settled(kafka, groups) == before
-    topics = AdminClient(client_options(kafka)).list_topics().topics
-    assert {f"replay.by-hand.{topic.name}" for topic in RESULTS} <= set(topics)
+    admin = AdminClient(client_options(kafka))
+    own = {f"replay.by-hand.{topic.name}" for topic in RESULTS}
+    assert own <= set(admin.list_topics().topics)
+    assert "cannot go with --forget" in run("replay", "--forget", "by-hand", "--speed", "1", *state).stderr
+    told = run("replay", "--forget", "by-hand", *state)
+    assert told.exit_code == 0 and all(name in told.output for name in own), told.output
+    assert not own & set(admin.list_topics().topics)
+    assert "holds no run by-hand" in run("replay", "--forget", "by-hand", *state).stderr
 
 
 def test_chained(chained: System, kafka: Settings, demo_call: Recording, calls: list[str], wanted: str) -> None:
