@@ -19,6 +19,7 @@ from callscope import kafka, telemetry
 from callscope.clock import calendar_ns, monotonic
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
+from callscope.silence import Silence
 
 BATCH_RECORDS: Final = 500
 POLL_S: Final = 0.2
@@ -32,10 +33,6 @@ WAITING_BATCHES: Final = 4
 ALIVE_S: Final = 15.0
 """Without a poll for so long the reader counts as stuck."""
 STOP_S: Final = 3.0
-LOOK_S: Final = 10.0
-"""When nothing came for so long, the topics' ends are asked for;"""
-STUCK_LOOKS: Final = 2
-"""and when there was something to read at so many looks, the client is taken for stuck."""
 AGAIN_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses before another client is tried; the last one is repeated."""
 _METADATA_TIMEOUT_S: Final = 10.0
@@ -180,19 +177,16 @@ class Follower:
                 self._assign(consumer)
             if not self._behind:
                 loop.call_soon_threadsafe(self._caught_up.set)
-            self._polled_at = heard_at = monotonic()
-            looks = 0
+            self._polled_at = monotonic()
+            silence = Silence(kafka.client_options(self._settings), self._polled_at)
             while not self._stopping.is_set():
                 first = consumer.poll(POLL_S)
                 self._polled_at = monotonic()
                 if first is not None:
                     self._hand_over(loop, [first, *consumer.consume(BATCH_RECORDS - 1, timeout=0)])
-                    heard_at, looks = monotonic(), 0
-                elif self._polled_at - heard_at > LOOK_S:
-                    looks = looks + 1 if self._has_more(consumer) else 0
-                    if looks >= STUCK_LOOKS:
-                        raise _Stuck("Kafka's client brings nothing, though there is something to read")
-                    heard_at = monotonic()
+                    silence.broken(monotonic())
+                elif silence.is_too_long(self._polled_at, self._next):
+                    raise _Stuck("Kafka's client brings nothing, though there is something to read")
         finally:
             consumer.close()
 
@@ -230,16 +224,6 @@ class Follower:
         self._next = {(part.topic, part.partition): part.offset for part in (*history, *live)}
         self.starts = dict(self._next)
         consumer.assign([*history, *live])
-
-    def _has_more(self, consumer: Consumer) -> bool:
-        """Whether any partition's end is behind where we are; False where Kafka does not say: then it is away."""
-        try:
-            return any(
-                consumer.get_watermark_offsets(TopicPartition(*where), timeout=1.0)[1] > offset
-                for where, offset in self._next.items()
-            )
-        except KafkaException:
-            return False
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, polled: Sequence[Any]) -> None:
         records: list[KafkaRecord] = []

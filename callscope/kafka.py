@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -208,6 +209,31 @@ def records_held(
         return held
     except KafkaException as error:
         raise _unreachable(settings, timeout_s, error) from error
+
+
+def unread(
+    options: Mapping[str, Any], reached: Mapping[tuple[str, int], int], timeout_s: float
+) -> dict[tuple[str, int], int]:
+    """How many records lie behind where a reader is, asked by a client made for the question.
+
+    Args:
+        options: of `client_options`.
+        reached: (topic, partition) → the offset after the last record that was read.
+        timeout_s: for each of two requests.
+
+    Raises:
+        KafkaException: no answer, or no such partition.
+    """
+    if not reached:
+        return {}
+    admin = AdminClient(dict(options))
+
+    def ask(which: OffsetSpec) -> dict[tuple[str, int], int]:
+        found = admin.list_offsets({TopicPartition(*where): which for where in reached}, request_timeout=timeout_s)
+        return {(part.topic, part.partition): future.result().offset for part, future in found.items()}
+
+    first, end = ask(OffsetSpec.earliest()), ask(OffsetSpec.latest())
+    return {where: max(0, end[where] - max(first[where], at)) for where, at in reached.items()}
 
 
 def _offsets(admin: AdminClient, partitions: list[TopicPartition], which: OffsetSpec, timeout_s: float) -> int:

@@ -28,6 +28,51 @@ def configure_logging(level: str) -> None:
         force=True,
     )
     logging.getLogger("callscope.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Repetitive("aiokafka"))
+
+
+class _Repetitive(logging.Filter):
+    """Thins out a logger that says the same ten times a second, as aiokafka does while its broker is away.
+
+    Args:
+        name: the logger, with those below it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._lines = _Sparingly(10.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != self._name:
+            return True
+        count = self._lines.told()
+        if count is not None and count > 1:
+            record.msg, record.args = f"{record.getMessage()} (and {count - 1} lines before it)", ()
+        return count is not None
+
+
+class _Sparingly:
+    """Lets through one line of an event that may come in thousands, with how many it stands for.
+
+    Args:
+        interval_s: between two lines, seconds.
+    """
+
+    def __init__(self, interval_s: float = 1.0) -> None:
+        self._interval_s = interval_s
+        self._next_at = 0.0
+        self._untold = 0
+
+    def told(self) -> int | None:
+        """How many happened since the last line, this one included; None: no line now."""
+        self._untold += 1
+        if (now := monotonic()) < self._next_at:
+            return None
+        self._next_at = now + self._interval_s
+        told, self._untold = self._untold, 0
+        return told
 
 
 # ── all programs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -44,26 +89,6 @@ _dead_letters_left_out = Counter(
     "callscope_dead_letters_left_out_total",
     "Of these, the ones no letter was written about: there were too many at once",
 )
-_SPARINGLY_S = 1.0
-
-
-class _Sparingly:
-    """Lets through one line a second of an event that may come in thousands, with how many it stands for."""
-
-    def __init__(self) -> None:
-        self._next_at = 0.0
-        self._untold = 0
-
-    def told(self) -> int | None:
-        """How many happened since the last line, this one included; None: no line now."""
-        self._untold += 1
-        if (now := monotonic()) < self._next_at:
-            return None
-        self._next_at = now + _SPARINGLY_S
-        told, self._untold = self._untold, 0
-        return told
-
-
 _dead_letter_lines = _Sparingly()
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 from faust.types import TP
 from prometheus_client import make_wsgi_app
 
@@ -24,14 +23,14 @@ _KAFKA_S: Final = 3.0
 class Consumption:
     """Whether a worker's agents get on wherever there is something to read.
 
-    Kafka is asked by a client of its own: the one that may hang is not asked how it is.
+    Kafka is asked by a client of its own, a new one each time: one that may hang is not asked how it is.
 
     Args:
         settings: where Kafka is.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._admin = AdminClient(kafka.client_options(settings))
+        self._options = kafka.client_options(settings)
         self._reached: Mapping[TP, int] = {}
         self._before: Mapping[TP, int] = {}
         self._is_rebalancing = False
@@ -54,27 +53,21 @@ class Consumption:
         if self._is_rebalancing:
             return {"group": "the group's partitions are not dealt out"} if self._answers() else {}
         return {
-            f"{tp.topic}/{tp.partition}": f"{tp.topic}/{tp.partition} stands at {still[tp]}, and it ends at {end}"
-            for tp, end in self._ends(still).items()
-            if end > still[tp]
+            f"{topic}/{number}": f"{topic}/{number} stands still, with {unread} records to be read"
+            for (topic, number), unread in self._unread(still).items()
+            if unread
         }
 
     def _answers(self) -> bool:
         try:
-            self._admin.list_topics(timeout=_KAFKA_S)
+            AdminClient(self._options).list_topics(timeout=_KAFKA_S)
         except KafkaException:
             return False
         return True
 
-    def _ends(self, partitions: Iterable[TP]) -> dict[TP, int]:
-        asked: dict[TopicPartition, OffsetSpec] = {
-            TopicPartition(tp.topic, tp.partition): OffsetSpec.latest() for tp in partitions
-        }
-        if not asked:
-            return {}
+    def _unread(self, reached: Mapping[TP, int]) -> Mapping[tuple[str, int], int]:
         try:
-            found = self._admin.list_offsets(asked, request_timeout=_KAFKA_S)
-            return {TP(part.topic, part.partition): future.result().offset for part, future in found.items()}
+            return kafka.unread(self._options, reached, _KAFKA_S)
         except KafkaException:
             return {}
 

@@ -1,4 +1,7 @@
-"""Reads partitions with librdkafka in a thread of its own, and hands over what lies ready when it is asked for."""
+"""Reads partitions with librdkafka in a thread of its own, and hands over what lies ready when it is asked for.
+
+Where the client brings nothing though there is something, another one goes on from the record after the last.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from faust.types import TP
 
 from callscope import telemetry
+from callscope.clock import monotonic
+from callscope.silence import Silence
 
 POLL_S: Final = 0.1
 """How long a new assignment, or the end, may go unnoticed where nothing comes."""
@@ -44,18 +49,20 @@ class RecordReader:
     def __init__(
         self, options: Mapping[str, Any], max_wait_ms: int, min_bytes: int, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._consumer = Consumer(
-            {
-                **options,
-                "group.id": "callscope-reader",  # librdkafka wants one; it is never used
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": max_wait_ms,
-                "fetch.min.bytes": min_bytes,
-                "fetch.queue.backoff.ms": 10,
-                "queued.max.messages.kbytes": MAX_QUEUED_KB,
-            }
-        )
+        self._options = {
+            **options,
+            "group.id": "callscope-reader",  # librdkafka wants one; it is never used
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": max_wait_ms,
+            "fetch.min.bytes": min_bytes,
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": MAX_QUEUED_KB,
+        }
+        self._consumer = Consumer(self._options)
+        self._silence = Silence(options, monotonic())
+        self._next: dict[tuple[str, int], int] = {}
+        """Of each partition the offset to go on with."""
         self._loop = loop
         self._epoch = 0
         self._wanted: tuple[int, list[TopicPartition]] = (0, [])
@@ -117,9 +124,13 @@ class RecordReader:
             while not self._stopping.is_set():
                 if self._wanted[0] != epoch:
                     epoch, partitions = self._wanted
+                    self._next = {(part.topic, part.partition): part.offset for part in partitions}
                     self._consumer.assign(partitions)
+                    self._silence.broken(monotonic())
                 first = self._consumer.poll(POLL_S)
                 if first is None:
+                    if self._silence.is_too_long(monotonic(), self._next):
+                        self._begin_anew()
                     continue
                 self._room.acquire()
                 self._hand_over(epoch, [first, *self._consumer.consume(MAX_RECORDS - 1, timeout=0)])
@@ -128,6 +139,13 @@ class RecordReader:
         finally:
             self._consumer.close()
 
+    def _begin_anew(self) -> None:
+        telemetry.reading_again("records", "Kafka's client brings nothing, though there is something to read")
+        threading.Thread(target=self._consumer.close, name="closing-reader", daemon=True).start()  # it may take long
+        self._consumer = Consumer(self._options)
+        self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._next.items()])
+        self._silence.broken(monotonic())
+
     def _hand_over(self, epoch: int, messages: list[Any]) -> None:
         found: dict[TP, list[Polled]] = {}
         for message in messages:
@@ -135,10 +153,12 @@ class RecordReader:
             if error is None:
                 record = Polled(message.offset(), message.key(), message.value(), message.timestamp()[1])
                 found.setdefault(TP(message.topic(), message.partition()), []).append(record)
+                self._next[message.topic(), message.partition()] = record.offset + 1
             elif error.fatal():
                 raise KafkaException(error)
             else:
                 telemetry.worker_kafka_trouble(error.str())
+        self._silence.broken(monotonic())
         if found:
             self._call(self._arrive, epoch, found)
         else:

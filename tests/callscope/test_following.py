@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from prometheus_client import REGISTRY
 
-from callscope import following
+from callscope import following, silence
 from callscope import kafka as kafka_client
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
@@ -79,7 +79,7 @@ async def test_where_a_client_fails_or_hangs_another_one_goes_on(
 ) -> None:
     """And nothing is missed or comes twice."""
     await asyncio.to_thread(kafka_client.ensure_topics, kafka)
-    monkeypatch.setattr(following, "LOOK_S", 0.2)
+    monkeypatch.setattr(silence, "LOOK_S", 0.2)
     monkeypatch.setattr(following, "AGAIN_S", (0.05,))
     kinds = iter([first, Consumer])
     monkeypatch.setattr(kafka_client, "Consumer", lambda options: next(kinds)(options))
