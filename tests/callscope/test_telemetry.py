@@ -37,6 +37,6 @@ def test_what_aiokafka_repeats_is_said_seldom_and_all_others_are_heard(
             logging.getLogger("processors").error("still here")
     finally:
         root.handlers, root.level = handlers, level
-    told = [line.split("  ", 1)[1] for line in capfd.readouterr().err.splitlines()]
+    told = [line.rsplit("  ", 1)[1] for line in capfd.readouterr().err.splitlines()]
     assert told.count("still here") == 4
     assert [line for line in told if line != "still here"] == ["at 1000000", "at 1000011 (and 2 lines before it)"]
