@@ -55,7 +55,12 @@ def client_options(settings: Settings) -> dict[str, Any]:
         raise ConfigError(
             "No Kafka is configured. Set CALLSCOPE_KAFKA=host:port, or run `callscope up`, which brings its own."
         )
-    options: dict[str, Any] = {"bootstrap.servers": settings.kafka, "log_level": 3, "logger": librdkafka_log}
+    options: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka,
+        "reconnect.backoff.max.ms": 1_000,  # a broker that is back is needed at once, not 10 s later
+        "log_level": 3,
+        "logger": librdkafka_log,
+    }
     security = settings.kafka_security
     if security.protocol != "PLAINTEXT":
         options["security.protocol"] = security.protocol

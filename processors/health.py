@@ -51,12 +51,18 @@ class Consumption:
         self._before = reached
         still = {tp: offset for tp, offset in reached.items() if before.get(tp) == offset}
         if self._is_rebalancing:
-            return {"group": "the group's partitions are not dealt out"} if self._answers() else {}
+            return {}  # see `check_group`
         return {
             f"{topic}/{number}": f"{topic}/{number} stands still, with {unread} records to be read"
             for (topic, number), unread in self._unread(still).items()
             if unread
         }
+
+    def check_group(self) -> Mapping[str, str]:
+        """See `callscope.watchdog.Check`: whether the group deals out its partitions."""
+        if self._is_rebalancing and self._answers():
+            return {"group": "the group's partitions are not dealt out"}
+        return {}
 
     def _answers(self) -> bool:
         try:
