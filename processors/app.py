@@ -45,7 +45,7 @@ DRAIN_TIMEOUT_S = 10.0
 REBALANCE_TIMEOUT_S = 20.0
 """A worker that does not hand its partitions over for so long loses them."""
 REBALANCED_WITHIN_S = 30.0
-"""A rebalance takes the above at most, and a dead worker's session. Workers were seen, once in 20 rounds of faults, that
+"""A rebalance takes the above at most, and a dead worker's session. Once in 20 rounds of faults workers were seen that
 did not take their work up again after a broker's end and two rebalances: such a one is started anew."""
 UNHURRIED_MS = 250
 """How long records that nobody waits for are gathered: a request for each partition four times a second, not fifty."""
