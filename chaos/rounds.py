@@ -126,7 +126,7 @@ class Rounds:
         self.tell(f"round {number}: all is said, waiting for the last results")
         results = await asyncio.to_thread(self.written.await_calls, list(calls), ENDS_WITHIN_S)
         await self.subscriber.quiet(SETTLED_S)
-        found = _found(results, {line.name: self.subscriber.take(line.call_id(number)) for line in self.lines})
+        found = found_in(results, {line.name: self.subscriber.take(line.call_id(number)) for line in self.lines})
         verdict = judge(self.done[0].found if self.done else found, found)
         records = sum(of.records for of in results.values())
         reconnects = sum(call.reconnects for call in calls.values())
@@ -160,7 +160,8 @@ class Rounds:
         return monotonic() - began
 
 
-def _found(results: Mapping[str, Results], finals: Mapping[str, Counter[str]]) -> Found:
+def found_in(results: Mapping[str, Results], finals: Mapping[str, Counter[str]]) -> Found:
+    """Gather what was found in each call, by its line's name."""
     digests, places = {}, {}
     for of in results.values():
         digests.update(of.by_stream())
