@@ -148,13 +148,20 @@ class Rounds:
         return tuple(struck)
 
     async def _until_fresh(self, calls: Sequence[Call]) -> float | None:
-        """Wait until every leg that speaks now has a result of what it says from now on; how long that took."""
-        began = monotonic()
+        """Wait until every leg that speaks now has a result of what it says from now on; how long that took.
+
+        Where the sink had to leave out interim results, a call that has ended is waited for no longer: its last ones
+        may be among them.
+        """
+        began, dropped = monotonic(), self.subscriber.dropped
+        by_id = {call.call_id: call for call in calls}
         waiting = {(call.call_id, leg): call.spoken_s for call in calls if call.running for leg in LEGS}
         while waiting:
             await asyncio.sleep(_LOOK_S)
             heard = self.subscriber.heard_s
             waiting = {(call, leg): at for (call, leg), at in waiting.items() if heard[call][leg] <= at}
+            if self.subscriber.dropped > dropped:
+                waiting = {(call, leg): at for (call, leg), at in waiting.items() if by_id[call].left_s > 0}
             if monotonic() - began > ENDS_WITHIN_S:
                 return None
         return monotonic() - began

@@ -28,14 +28,17 @@ class Subscriber:
     Attributes:
         heard_s: call id → leg → media time up to which something was told, seconds.
         reconnects: how often it came back.
+        dropped: interim results that the sink said it left out, to make room for newer ones.
     """
 
     def __init__(self) -> None:
         self._finals: dict[str, Counter[str]] = defaultdict(Counter)
         self._at: dict[str, list[int | None]] = {}
         self._heard_at = 0.0
+        self._is_subscribed = False
         self.heard_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self.reconnects = 0
+        self.dropped = 0
         self._too_old: list[str] = []
 
     async def follow(self, sink: str) -> None:
@@ -48,13 +51,14 @@ class Subscriber:
                         self._take(json.loads(text))
             except (OSError, InvalidHandshake, ConnectionClosed):  # a TimeoutError is an OSError
                 pass
+            self._is_subscribed = False
             self.reconnects += 1
             await asyncio.sleep(AGAIN_S)
 
     async def quiet(self, seconds: float) -> None:
-        """Return when no result has come for so long."""
-        while (left := self._heard_at + seconds - monotonic()) > 0:  # noqa: ASYNC110  # awaits that nothing happens
-            await asyncio.sleep(left)
+        """Return when it is subscribed and no result has come for so long."""
+        while not self._is_subscribed or monotonic() < self._heard_at + seconds:  # noqa: ASYNC110  # awaits that nothing happens
+            await asyncio.sleep(seconds / 10)
 
     def take_too_old(self) -> list[str]:
         """Partitions of which the sink said, since this was last asked, that it cannot bring all that was missed."""
@@ -69,10 +73,14 @@ class Subscriber:
     def _take(self, message: Mapping[str, Any]) -> None:
         if message["type"] in ("subscribed", "position"):
             self._at = message["at"]
+            if message["type"] == "subscribed":  # what was missed comes next
+                self._is_subscribed, self._heard_at = True, monotonic()
             self._too_old += message.get("too_old", ())
         elif message.get("at") is not None:
             partition, offset = message["at"]
             self._at[message["type"]][partition] = offset + 1
+        if message["type"] == "dropped":
+            self.dropped += message["count"]
         if message["type"] not in FINDINGS:
             return
         self._heard_at = monotonic()
