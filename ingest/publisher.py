@@ -167,7 +167,7 @@ class KafkaPublisher:
             self._spool = Spool(
                 settings.ingest.spool, spool_root, self._lanes, self._hand_over_kept, self._timeout_s, tell
             )
-            # librdkafka must not give up what the spool goes on behind; and it shall notice soon that Kafka is back.
+            # librdkafka must not give up what the spool goes on behind.
             options = {"delivery.timeout.ms": 0, **settings.kafka_options}
         self._producer = kafka.producer(settings, error_cb=self._on_error, logger=telemetry.KAFKA_CLIENT, **options)
 
