@@ -174,7 +174,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
         reader = await self._following(frozenset(active_partitions))
         if reader is None:
             return {}
+        seek = self._seeks
         found = await reader.ready(timeout)
+        if seek != self._seeks:  # they are read once more, by streams that begin once more
+            return {}
         fetches: dict[str, dict[int, Batch]] = {}
         for tp, records in found.items():
             batch = Batch(tp, records, records[0].offset, records[-1].offset, records[-1].timestamp_ms)
