@@ -6,19 +6,20 @@ import asyncio
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 
 import faust
 import pytest
 from confluent_kafka import TopicPartition
+from faust.types import TP
 
 from callscope.config import Settings
 from callscope.kafka import consumer, ensure_topics, producer
 from callscope.topics import Topic
-from processors.record_reader import Polled
-from processors.transport import Batch, Fetch, RecordBatches
+from processors.record_reader import Polled, RecordReader
+from processors.transport import Batch, Fetch, RecordBatches, Transport
 
 pytestmark = pytest.mark.integration
 
@@ -169,6 +170,55 @@ async def test_a_second_worker_takes_partitions_over_and_nothing_is_lost(kafka: 
     assert seen[1], "the second worker got no partition"
     ends = {n: produced // PARTITIONS for n in range(PARTITIONS)}
     assert committed(kafka, topic, group) == ends
+
+
+class Takings:
+    """A recovery that notes in which order partitions are taken over and their records given out."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | int] = []
+
+    async def take_over(self, partitions: Collection[TP]) -> None:
+        if partitions:
+            self.seen.append("begin")
+
+    def needed(self, partition: TP, records: list[Polled]) -> list[Polled]:
+        self.seen += map(number, records)
+        return records
+
+    def floor(self, partition: TP) -> None:
+        return None
+
+    async def write(self, *_: object) -> None:
+        return None
+
+
+async def test_a_fetch_that_was_waited_for_across_a_seek_is_read_again_by_streams_that_begin_again(
+    kafka: Settings, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takings = Takings()
+    monkeypatch.setattr(Transport, "recovery", takings)
+    waited_for = RecordReader.ready
+    seeks: list[int] = []
+
+    async def ready(reader: RecordReader, timeout_s: float) -> dict[TP, list[Polled]]:
+        found = await waited_for(reader, timeout_s)
+        if found and not seeks:
+            seeks.append(1)
+            await app.consumer.perform_seek()
+        return found
+
+    monkeypatch.setattr(RecordReader, "ready", ready)
+    worked_on: list[int] = []
+    async with worker(kafka, topic, f"{topic.name}-group", collect_into(worked_on)) as app:
+        await until(lambda: "begin" in takings.seen)
+        produce(kafka, topic, 0, 1)
+        await until(lambda: reached(worked_on, 1))
+        produce(kafka, topic, PARTITIONS, 1)
+        await until(lambda: PARTITIONS in worked_on)
+    assert seeks
+    assert worked_on == [0, PARTITIONS]
+    assert takings.seen[-3:] == ["begin", 0, PARTITIONS]
 
 
 async def test_a_calls_partitions_of_all_topics_are_in_one_worker(kafka: Settings) -> None:
