@@ -414,11 +414,11 @@ class Overload(_Section):
     """When a worker that is behind live audio leaves work out: first inference, then features, never detection."""
 
     shed: bool = Field(True, description="False: nothing is ever left out, however late it comes")
-    lag_ms: int = Field(250, ge=1, description="so far behind, for rise_s, and one stage more is left out")
+    lag_ms: int = Field(150, ge=1, description="so far behind, for rise_s, and one stage more is left out")
     calm_ms: int = Field(
         100, ge=0, description="in the mean not farther behind than that, for fall_s: one is taken up again"
     )
-    rise_s: float = Field(0.5, ge=0)
+    rise_s: float = Field(0.3, ge=0, description="or at once, where that level was left less than fall_s ago")
     fall_s: float = Field(3.0, ge=0)
     live_s: float = Field(
         60.0, gt=0, description="audio older than that, of an import or after an outage, sheds nothing: nobody waits"

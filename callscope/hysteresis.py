@@ -9,7 +9,8 @@ class Hysteresis:
     """A level from 0 up, one step at a time.
 
     It rises when every figure of some time was high. It falls when the running mean was low for some time: single high
-    figures, which a busy machine always has, do not keep it up.
+    figures, which a busy machine always has, do not keep it up. A high figure soon after a fall says that it fell too
+    early: then it rises again at once, so that trying whether things are better costs little where they are not.
 
     Attributes:
         level: now.
@@ -22,7 +23,7 @@ class Hysteresis:
 
         Args:
             levels: the highest level.
-            high: above it for `rise_s`, the level rises by one.
+            high: above it for `rise_s`, or at all in the `fall_s` after a fall, the level rises by one.
             low: the running mean not above it for `fall_s`, the level falls by one; at most `high`.
             rise_s: seconds.
             fall_s: seconds.
@@ -38,6 +39,7 @@ class Hysteresis:
         self._last = (0.0, 0.0)
         self._high_since: float | None = None
         self._low_since: float | None = None
+        self._fell_at = -math.inf
 
     def observe(self, value: float, now_s: float) -> int:
         """Take a figure in; it holds until the next one.
@@ -51,15 +53,18 @@ class Hysteresis:
         """
         self._high_since = self._since(self._high_since, value > self._high, now_s)
         self._low_since = self._since(self._low_since, self._running_mean(value, now_s) <= self._low, now_s)
-        if self._high_since is not None and now_s - self._high_since >= self._rise_s:
+        if self._high_since is not None and now_s - self._high_since >= self._rise_wait_s(now_s):
             if self.level < self._levels:
                 self.level += 1
                 self._high_since = now_s
             self._low_since = None
         elif self._low_since is not None and now_s - self._low_since >= self._fall_s and self.level > 0:
             self.level -= 1
-            self._low_since = now_s
+            self._low_since = self._fell_at = now_s
         return self.level
+
+    def _rise_wait_s(self, now_s: float) -> float:
+        return 0.0 if now_s - self._fell_at <= self._fall_s else self._rise_s
 
     def _running_mean(self, value: float, now_s: float) -> float:
         if self._smoothing_s == 0:

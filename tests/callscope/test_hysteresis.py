@@ -15,7 +15,7 @@ def levels() -> Hysteresis:
 
 @given(figures)
 def test_the_level_changes_by_one_and_never_sooner_than_its_wait_allows(steps: list[tuple[float, float]]) -> None:
-    hysteresis, now, before, changed_at = levels(), 0.0, 0, 0.0
+    hysteresis, now, before, changed_at, fell_at = levels(), 0.0, 0, 0.0, -FALL_S
     for value, pause in steps:
         now += pause
         level = hysteresis.observe(value, now)
@@ -23,10 +23,11 @@ def test_the_level_changes_by_one_and_never_sooner_than_its_wait_allows(steps: l
         assert 0 <= level <= 2
         if level > before:
             assert value > HIGH
-            assert now - changed_at >= min(RISE_S, now) - 1e-9
+            assert now - changed_at >= min(RISE_S, now) - 1e-9 or now - fell_at <= FALL_S
         if level < before:
             assert value <= LOW
             assert now - changed_at >= FALL_S - 1e-9
+            fell_at = now
         if level != before:
             changed_at, before = now, level
 
@@ -61,6 +62,20 @@ def test_a_single_high_figure_changes_nothing() -> None:
     hysteresis.observe(10 * HIGH, 0.0)
     hysteresis.observe(LOW, 5.0)
     assert hysteresis.observe(10 * HIGH, 6.0) == 0
+
+
+def test_what_was_given_up_too_early_is_taken_up_again_at_once() -> None:
+    hysteresis = levels()
+    for now in (0.0, RISE_S, 2 * RISE_S):
+        hysteresis.observe(HIGH + 1, now)
+    assert hysteresis.level == 2
+    hysteresis.observe(LOW, 3.0)
+    assert hysteresis.observe(LOW, 3.0 + FALL_S) == 1
+    assert hysteresis.observe(HIGH + 1, 4.0 + FALL_S) == 2
+    hysteresis.observe(LOW, 5.0 + FALL_S)
+    assert hysteresis.observe(LOW, 5.0 + 2 * FALL_S) == 1
+    hysteresis.observe((LOW + HIGH) / 2, 5.0 + 3 * FALL_S)
+    assert hysteresis.observe(HIGH + 1, 6.0 + 3 * FALL_S) == 1, "long after a fall it waits again"
 
 
 def test_by_the_mean_it_falls_though_a_few_figures_are_high() -> None:
