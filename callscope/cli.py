@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from callscope import telemetry
+from callscope import logs
 from callscope.clock import wall_ns
 from callscope.config import Settings, load
 from callscope.errors import CallscopeError
@@ -301,7 +301,7 @@ def doctor() -> None:
 
 def _settings(verbose: bool) -> Settings:
     settings = load() if verbose else load(log_level="warning")
-    telemetry.configure_logging(settings.log_level)
+    logs.configure_logging(settings.log_level)
     return settings
 
 

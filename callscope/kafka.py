@@ -22,7 +22,7 @@ log = logging.getLogger("callscope.kafka")
 
 librdkafka_log = logging.getLogger("callscope.librdkafka")
 """Where librdkafka's own remarks go. It repeats "connection refused" for every attempt; what matters is raised or
-logged by us, so `telemetry.configure_logging` shows them only when asked for everything."""
+logged by us, so `logs.configure_logging` shows them only when asked for everything."""
 
 _COMPACTED: Final = {
     "cleanup.policy": "compact,delete",

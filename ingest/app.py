@@ -12,11 +12,13 @@ from typing import Final
 
 import uvloop
 
-from callscope import config, kafka, lifetime, telemetry
+from callscope import config, kafka, lifetime, logs
 from callscope.access import Access
 from callscope.config import Ingest, Settings
 from callscope.errors import CallscopeError, ConfigError
+from callscope.telemetry import tokens_in_the_clear
 from callscope.watchdog import LoopBeat, Watchdog
+from ingest import telemetry
 from ingest.admission import Admission
 from ingest.gateways import audiosocket, grpc_port, webrtc, websocket
 from ingest.gateways.gate import Gate, Listener
@@ -53,7 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     access = Access(settings.access)
     check_exposure(settings.ingest, access)
     if not access.is_open and not is_loopback(settings.ingest.host) and settings.ingest.tls.cert_file is None:
-        telemetry.tokens_in_the_clear("ingest", settings.ingest.host)
+        tokens_in_the_clear("ingest", settings.ingest.host)
     admission = Admission(settings.ingest.admission)
     publisher = KafkaPublisher(settings, await asyncio.to_thread(_spool_root, settings), admission.spool)
     await publisher.open()
@@ -144,7 +146,7 @@ def main() -> int:
     """
     try:
         settings = config.settings()
-        telemetry.configure_logging(settings.log_level)
+        logs.configure_logging(settings.log_level)
         lifetime.end_with_parent()
         logging.getLogger("websockets").setLevel(logging.ERROR)  # streams are logged by us; connections are not news
         check_exposure(settings.ingest, Access(settings.access))

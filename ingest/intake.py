@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic
 from callscope.errors import (
@@ -24,6 +23,7 @@ from callscope.errors import (
     TooManyStreams,
 )
 from callscope.streams import StreamId, is_name, tenant_and_call_id, topic_call_id
+from ingest import telemetry
 from ingest.admission import Admission
 from ingest.audio import opus
 from ingest.audio.canonical import CanonicalAudio
@@ -160,13 +160,13 @@ class Intake:
         is_new = not call.legs
         call.legs += len(ours.streams)
         source = Source(self, ours, opened.streams)
-        telemetry.ingest_streams_opened(len(opened.streams), opened.source)
+        telemetry.streams_opened(len(opened.streams), opened.source)
         try:
             if is_new:
                 await self._event(ours, CallEvent.CALL_STARTED)
             for stream in ours.streams:
                 await self._event(ours, CallEvent.STREAM_STARTED, stream.leg)
-                telemetry.ingest_stream_started(str(stream), opened.audio_format.encoding, opened.audio_format.rate_hz)
+                telemetry.stream_started(str(stream), opened.audio_format.encoding, opened.audio_format.rate_hz)
         except BaseException:
             self._release(ours)
             raise
@@ -182,7 +182,7 @@ class Intake:
         call.duration = max(call.duration, *ends.values())
         try:
             for stream, at in ends.items():
-                telemetry.ingest_stream_ended(str(stream), at / RATE_HZ, reason)
+                telemetry.stream_ended(str(stream), at / RATE_HZ, reason)
                 await self._event(opened, CallEvent.STREAM_ENDED, stream.leg, at, reason)
         finally:
             is_over = self._release(opened)
@@ -237,7 +237,7 @@ class Intake:
 
     def _release(self, opened: Opened) -> bool:
         self._open.difference_update(opened.streams)
-        telemetry.ingest_streams_closed(len(opened.streams), opened.source)
+        telemetry.streams_closed(len(opened.streams), opened.source)
         call = self._calls[opened.call_id]
         call.legs -= len(opened.streams)
         if call.legs == 0:
@@ -394,7 +394,7 @@ class Source:
                 session.skip(hole.gap)
         if not hole.gap:
             return
-        telemetry.ingest_gap(hole.samples * len(self._sessions) / RATE_HZ, reason)
+        telemetry.gap(hole.samples * len(self._sessions) / RATE_HZ, reason)
         for session in self._sessions:
             await self._intake.gap(self._opened, session.stream.leg, hole.start, hole.samples, reason)
 
@@ -566,7 +566,7 @@ class Source:
             at, captured_ns = self._captured
             record = replace(record, captured_ns=captured_ns + (record.start - at) * _NS_PER_SAMPLE)
         await self._publisher.audio(record, self._opened.source, arrived_ns, self._deliveries[record.stream])
-        telemetry.ingest_audio(len(record.pcm) / 2 / RATE_HZ)
+        telemetry.audio(len(record.pcm) / 2 / RATE_HZ)
 
 
 def _on_topics(opened: Opened, grant: Grant) -> Opened:

@@ -11,11 +11,12 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from callscope import kafka, telemetry
+from callscope import kafka
 from callscope.clock import monotonic, wall_ns
 from callscope.config import Settings
 from callscope.errors import ConfigError, KafkaUnreachable, NotPublished
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
+from ingest import telemetry
 from ingest.delivery import Delivery, Receipt
 from ingest.session import AudioRecord
 from ingest.spool.lane import Item, Lane
@@ -195,7 +196,7 @@ class KafkaPublisher:
         """
         while self._fatal is None:
             self._producer.poll(0)
-            telemetry.ingest_queue(len(self._producer))
+            telemetry.queue(len(self._producer))
             if self._spool is not None:
                 self._spool.tick(monotonic())
             await asyncio.sleep(_POLL_S)
@@ -235,7 +236,7 @@ class KafkaPublisher:
             await self._spool.room(delivery)
         if delivery.in_flight < IN_FLIGHT_RECORDS:
             return
-        telemetry.ingest_backpressure()
+        telemetry.backpressure()
         deadline = monotonic() + self._timeout_s
         while delivery.in_flight >= IN_FLIGHT_RECORDS:
             if monotonic() > deadline:
@@ -329,7 +330,7 @@ class KafkaPublisher:
                 raise NotPublished(f"Kafka refused a record: {error.args[0].str()}") from error
             # librdkafka's queue is full: wait, and with us the socket
             if deadline is None:
-                telemetry.ingest_backpressure()
+                telemetry.backpressure()
                 deadline = monotonic() + self._timeout_s
             elif monotonic() > deadline:
                 raise self._too_slow() from None
@@ -378,7 +379,7 @@ class KafkaPublisher:
         lane.settled(item)
         receipt = item.receipt
         if error is not None:
-            telemetry.ingest_delivery_failed(item.topic, item.key, error.str())
+            telemetry.delivery_failed(item.topic, item.key, error.str())
         if receipt is None:
             return
         if item.is_spooled:
@@ -389,6 +390,6 @@ class KafkaPublisher:
             receipt.lost(error.str())
 
     def _on_error(self, error: KafkaError) -> None:
-        telemetry.ingest_kafka_trouble()
+        telemetry.kafka_trouble()
         if error.fatal():
             self._fatal = error.str()

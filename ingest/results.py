@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from callscope import telemetry
 from callscope.config import Settings
 from callscope.following import Follower, KafkaRecord
 from callscope.streams import StreamId
+from ingest import telemetry
 from ingest.protocols.grpc_results import RESULT_TOPICS, GrpcResults
 
 _STOP_S: Final = 5.0
@@ -84,13 +84,13 @@ class ResultsReader:
                 try:
                     dropped = results.record(record.topic, record.value)
                 except Exception as error:  # whatever it is, it is this record's; the sink writes a letter about it
-                    telemetry.ingest_result_unreadable(record.topic, record.partition, record.offset, str(error))
+                    telemetry.result_unreadable(record.topic, record.partition, record.offset, str(error))
                 else:
                     if dropped:
-                        telemetry.ingest_results_dropped(dropped)
+                        telemetry.results_dropped(dropped)
 
 
 def _tell(reading: asyncio.Task[None]) -> None:
     """It could not even begin: the health service says so, the log says why. Once begun, it does not end by itself."""
     if not reading.cancelled() and (error := reading.exception()) is not None:
-        telemetry.ingest_results_unread(error)
+        telemetry.results_unread(error)

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import jwt
 
-from callscope import telemetry
 from callscope.access import Access, Grant
 from callscope.clock import monotonic
 from callscope.config import Webex
 from callscope.errors import KeysUnavailable, Unauthorized
+from ingest import telemetry
 
 KEYS_PATH: Final = "/oauth2/v2/keys/verificationjwk"
 URL_CLAIM: Final = "com.cisco.datasource.url"
@@ -98,7 +98,7 @@ class WebexTokens:
                 client = jwt.PyJWKClient(issuer + KEYS_PATH, cache_jwk_set=False, timeout=_FETCH_TIMEOUT_S)
                 keys = self._keys[issuer] = tuple(client.get_signing_keys())
             except jwt.PyJWKClientError as error:
-                telemetry.ingest_keys_not_fetched(issuer, str(error))
+                telemetry.keys_not_fetched(issuer, str(error))
         if keys is None:
             raise KeysUnavailable(f"The keys of {issuer} cannot be fetched now. Try again in a minute.")
         found = _named(keys, key_id)

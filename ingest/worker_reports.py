@@ -8,11 +8,11 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.config import Settings
 from callscope.following import Follower, KafkaRecord
 from callscope.topics import WORKER_STATUS
+from ingest import telemetry
 from ingest.admission import Admission
 from schemas.v1.status_pb2 import WorkerStatus
 
@@ -42,7 +42,7 @@ class WorkerReports:
         try:
             while True:
                 if self._admission.look(now := monotonic()):
-                    telemetry.ingest_admission(self._admission.admits, self._admission.lag_ms(now))
+                    telemetry.admission(self._admission.admits, self._admission.lag_ms(now))
                 await asyncio.sleep(LOOK_S)
         finally:
             self._follower.stop()
@@ -53,7 +53,7 @@ class WorkerReports:
             try:
                 status = WorkerStatus.FromString(record.value)
             except DecodeError as error:
-                telemetry.ingest_result_unreadable(record.topic, record.partition, record.offset, str(error))
+                telemetry.result_unreadable(record.topic, record.partition, record.offset, str(error))
                 continue
             if status.stopped:
                 self._admission.left(status.worker)
@@ -63,4 +63,4 @@ class WorkerReports:
 
 def _tell(reading: asyncio.Task[None]) -> None:
     if not reading.cancelled() and (error := reading.exception()) is not None:
-        telemetry.ingest_workers_unheard(error)
+        telemetry.workers_unheard(error)

@@ -2,7 +2,7 @@
 
 import sys
 
-from callscope import lifetime, telemetry
+from callscope import lifetime, logs
 from callscope.config import settings
 from callscope.errors import CallscopeError
 from processors.app import run
@@ -15,7 +15,7 @@ def main() -> None:
     if stage not in (None, *STAGES):
         sys.exit(f"There is no stage {stage!r}; the stages are {', '.join(STAGES)}.")
     try:
-        telemetry.configure_logging(settings().log_level)
+        logs.configure_logging(settings().log_level)
         lifetime.end_with_parent()
         run(settings(), stage)
     except CallscopeError as error:

@@ -16,11 +16,12 @@ import platformdirs
 from aiokafka.helpers import create_ssl_context
 from faust.types import TP
 
-from callscope import clock, kafka, lifetime, telemetry
+from callscope import clock, kafka, lifetime
 from callscope.config import Settings
+from callscope.telemetry import stage_failed
 from callscope.topics import VOICE_SPEECH, partition_of
 from callscope.watchdog import LoopBeat, Watchdog
-from processors import topology
+from processors import telemetry, topology
 from processors.consent_reader import ConsentReader
 from processors.extract_streams import ExtractStreams
 from processors.health import Consumption, HealthPort
@@ -58,7 +59,7 @@ def build_pipeline(
     stage: str | None = None,
     tell: Callable[[WorkerStatus], None] = unheard,
     idle_stream_s: float | None = None,
-    failed: Failed = telemetry.stage_failed,
+    failed: Failed = stage_failed,
 ) -> Pipeline:
     """The three steps as configured; one instance serves every stream of a worker that runs `stage`, or all.
 

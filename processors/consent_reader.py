@@ -6,11 +6,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from callscope import clock, kafka, telemetry
+from callscope import clock, kafka
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
 from callscope.topics import CALL_EVENTS, VOICE_FEATURES
-from processors import wire
+from processors import telemetry, wire
 from processors.records import Consent
 
 HISTORY_MS: Final = VOICE_FEATURES.retention_ms

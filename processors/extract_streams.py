@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from callscope import telemetry
 from callscope.errors import FeatureEngineError
 from callscope.streams import StreamId
+from processors import telemetry
 from processors.keeping import EndedStreams, Kept
 from processors.records import (
     NO_FLOATS,

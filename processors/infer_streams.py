@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from callscope import telemetry
 from callscope.streams import StreamId
+from processors import telemetry
 from processors.keeping import EndedStreams, Kept
 from processors.records import Consent, Envelope, FeatureWindow, Insight, InsightsEnd, Ledger, SpeechFrame, WindowKind
 from processors.stages.infer import Infer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
-from callscope import telemetry
 from callscope.streams import StreamId
+from processors import telemetry
 from processors.records import AudioFrame, Envelope
 from processors.stages.marks import StreamMark
 

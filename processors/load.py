@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from callscope import telemetry
 from callscope.config import Overload
+from processors import telemetry
 from processors.records import Envelope, Ledger
 from processors.stages.pace import Pace
 from processors.stages.shedding import Shedding

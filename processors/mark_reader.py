@@ -7,12 +7,12 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from callscope import clock, kafka, telemetry
+from callscope import clock, kafka
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
 from callscope.streams import StreamId
 from callscope.topics import WORKER_MARKS
-from processors import mark_wire, wire
+from processors import mark_wire, telemetry, wire
 from processors.stages.marks import StreamMark
 
 Marks = dict[str, dict[StreamId, StreamMark]]

@@ -8,12 +8,11 @@ from functools import cache, partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.dead_letters import key_of
 from callscope.streams import StreamId
 from callscope.topics import DEAD_LETTERS, WORKER_MARKS, WORKER_STATUS, Topic, partition_of
-from processors import wire
+from processors import telemetry, wire
 from processors.records import Envelope
 from processors.transport import Batch, Fetch
 from schemas.v1.dead_letter_pb2 import DeadLetter

@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from faust.types import TP
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.silence import Silence
+from callscope.telemetry import reading_again
+from processors import telemetry
 
 POLL_S: Final = 0.1
 """How long a new assignment, or the end, may go unnoticed where nothing comes."""
@@ -140,7 +141,7 @@ class RecordReader:
             self._consumer.close()
 
     def _begin_anew(self) -> None:
-        telemetry.reading_again("records", "Kafka's client brings nothing, though there is something to read")
+        reading_again("records", "Kafka's client brings nothing, though there is something to read")
         threading.Thread(target=self._consumer.close, name="closing-reader", daemon=True).start()  # it may take long
         self._consumer = Consumer(self._options)
         self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._next.items()])

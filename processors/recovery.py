@@ -21,11 +21,10 @@ from typing import Protocol
 
 from faust.types import TP
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.streams import StreamId
 from callscope.topics import partition_of
-from processors import mark_wire
+from processors import mark_wire, telemetry
 from processors.keeping import Keeper
 from processors.mark_reader import Marks
 from processors.record_reader import Polled

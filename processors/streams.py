@@ -14,8 +14,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from callscope import telemetry
 from callscope.streams import StreamId
+from processors import telemetry
 from processors.keeping import EndedStreams, Kept
 from processors.records import (
     AudioFrame,

@@ -8,7 +8,7 @@ from typing import Final
 
 import uvloop
 
-from callscope import kafka, lifetime, telemetry
+from callscope import kafka, lifetime, logs
 from callscope.access import Access
 from callscope.clock import wall_ns
 from callscope.config import Settings
@@ -16,6 +16,7 @@ from callscope.dead_letters import LetterBox
 from callscope.following import Follower
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, WORKER_STATUS
 from callscope.watchdog import LoopBeat, Watchdog
+from sinks import telemetry
 from sinks.feed import Feed, place_of
 from sinks.hub import Hub
 from sinks.messages import RESULT_TOPICS
@@ -107,7 +108,7 @@ def main(settings: Settings) -> None:
     Raises:
         CallscopeError: it cannot run; `str(error)` says why and what to do.
     """
-    telemetry.configure_logging(settings.log_level)
+    logs.configure_logging(settings.log_level)
     uvloop.run(_run_until_signal(settings))
 
 

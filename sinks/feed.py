@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from callscope import telemetry
 from callscope.dead_letters import LetterBox, letter
 from callscope.following import KafkaRecord
 from callscope.streams import topic_call_id
 from callscope.topics import CALL_EVENTS, WORKER_STATUS
+from sinks import telemetry
 from sinks.hub import Hub
 from sinks.memory import Place
 from sinks.messages import TYPE_OF, Message, Undecodable, message_of

@@ -8,7 +8,7 @@ from typing import Final
 
 from websockets.asyncio.server import ServerConnection
 
-from callscope import telemetry
+from sinks import telemetry
 from sinks.hub import Hub
 from sinks.read_back import Past
 

@@ -8,10 +8,11 @@ from typing import Any, Final, Protocol
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from callscope import kafka, telemetry
+from callscope import kafka
 from callscope.clock import monotonic, wall_ns
 from callscope.config import Settings
 from callscope.following import KafkaRecord
+from sinks import telemetry
 from sinks.feed import place_of, read
 from sinks.hub import Hub, Resumption, Subscriber
 from sinks.memory import Place

@@ -17,12 +17,13 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from callscope import telemetry
 from callscope.access import Access, Grant, bearer_token
 from callscope.clock import wall_ns
 from callscope.config import Sink
 from callscope.errors import ConfigError, Forbidden, SubscribeError, Unauthorized
+from callscope.telemetry import tokens_in_the_clear
 from callscope.tls import server_context
+from sinks import telemetry
 from sinks.hub import Hub, Resumption, Subscriber
 from sinks.messages import Message
 from sinks.pages import (
@@ -95,7 +96,7 @@ class ResultsServer:
                 "CALLSCOPE_SINK__ALLOW_UNAUTHENTICATED=true."
             )
         if not self._loopback_only and not access.is_open and config.tls.cert_file is None:
-            telemetry.tokens_in_the_clear("sink", config.host)
+            tokens_in_the_clear("sink", config.host)
         self._access = access
         self._tls = server_context(config.tls, "sink.tls")
         self._hub = hub

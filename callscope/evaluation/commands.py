@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from callscope import telemetry
+from callscope import logs
 from callscope.config import load
 from callscope.errors import BadEvaluation
 
@@ -103,7 +103,7 @@ def eval_command(
     from callscope.evaluation.scoring import Scoring
     from callscope.evaluation.sides import Calls
 
-    telemetry.configure_logging("warning")
+    logs.configure_logging("warning")
     bounds = [gate.parse_bound(text, is_least=True) for text in least]
     bounds += [gate.parse_bound(text, is_least=False) for text in most]
     calls = Calls(run, tuple(name.strip() for name in legs.split(",")), mono)

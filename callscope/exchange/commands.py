@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from callscope import telemetry
+from callscope import logs
 from callscope.config import Settings, load
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def cluster() -> Settings:
     from callscope.broker.ports import USUAL_PORT
 
     settings = load(log_level="warning")
-    telemetry.configure_logging(settings.log_level)
+    logs.configure_logging(settings.log_level)
     if settings.kafka is None:
         settings = settings.model_copy(update={"kafka": f"127.0.0.1:{settings.broker.port or USUAL_PORT}"})
     return settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from callscope import telemetry
 from callscope.config import Settings
 from callscope.errors import BadReplay
 from callscope.exchange import folder as layout
@@ -13,6 +12,7 @@ from callscope.exchange.retained import Retained, Stored, call_of
 from callscope.replay.destinations import topic_of
 from callscope.replay.digest import RESULTS, Digests, NoResult
 from callscope.topics import Topic, partition_of
+from processors import telemetry
 
 Progress = Callable[[int, int], None]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import soundfile
 
-from callscope import clock, telemetry
+from callscope import clock
 from callscope.config import Settings
 from callscope.errors import BadExport, BadReplay
 from callscope.evaluation import recordings
@@ -17,7 +17,7 @@ from callscope.exchange import folder as layout
 from callscope.exchange.retained import Retained, Stored, call_of
 from callscope.replay.plan import Part, Plan
 from callscope.topics import AUDIO_FRAMES, CALL_EVENTS, partition_of
-from processors import wire
+from processors import telemetry, wire
 from processors.intake import decode_record
 from processors.records import FRAME_SAMPLES, RATE_HZ, AudioFrame, Consent, Envelope, Ledger
 

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from callscope import clock, lifetime, telemetry
+from callscope import clock, lifetime, logs
 from callscope.config import Settings, load
 from callscope.errors import BadReplay, CallscopeError
 from callscope.replay.destinations import destination_of
@@ -284,7 +284,7 @@ def main() -> None:
 
     try:
         settings = load(log_level="warning")
-        telemetry.configure_logging(settings.log_level)
+        logs.configure_logging(settings.log_level)
         folder = RunFolder(Path(orders.state), orders.run)
         worker = Worker(settings, folder, folder.plan(), orders.partitions, tell, stop)
         lifetime.settle_memory()

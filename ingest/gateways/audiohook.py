@@ -12,9 +12,9 @@ from typing import Final
 
 from websockets.exceptions import ConnectionClosed
 
-from callscope import telemetry
 from callscope.clock import monotonic, wall_ns
 from callscope.errors import IngestError, NotPublished, TimedOut, Unauthorized
+from ingest import telemetry
 from ingest.gateways import closing
 from ingest.gateways.audiohook_access import ORGANIZATION_ID, SESSION_ID
 from ingest.gateways.audiohook_conversations import Held, Key, conversations_of
@@ -124,7 +124,7 @@ class _Session:
         goes_on = earlier is not None and earlier.session_id in self._protocol.continued
         await self._socket.send(self._protocol.opened(earlier.position if earlier and goes_on else None))
         if self._protocol.is_probe:
-            telemetry.ingest_probe(SOURCE, closing.peer(self._socket))
+            telemetry.probe(SOURCE, closing.peer(self._socket))
 
     async def _publish(self) -> None:
         """Hand on what was read, in order, until the end of it."""
@@ -141,7 +141,7 @@ class _Session:
             case Opened():
                 await self._open(event, arrived_ns)
             case ClientError(code, message):
-                telemetry.ingest_client_error(SOURCE, closing.peer(self._socket), code, message)
+                telemetry.client_error(SOURCE, closing.peer(self._socket), code, message)
             case Audio(data) if self._held is not None:
                 await self._held.source.audio(data, arrived_ns)
                 self._held.heard_at, self._held.position = monotonic(), self._protocol.position
@@ -166,7 +166,7 @@ class _Session:
         missing = round(away_s * RATE_HZ)
         if earlier.session_id in self._protocol.continued:
             missing = max(0, self._protocol.opened_at - earlier.position)
-        telemetry.ingest_reconnected(opened.call_id, away_s)
+        telemetry.reconnected(opened.call_id, away_s)
         await source.mark(Marked("reconnected"))
         await source.missing(missing, "lost", arrived_ns)
 
@@ -201,7 +201,7 @@ class _Session:
     async def _refuse(self, error: IngestError) -> None:
         """Ask the client to close the session, and close the connection with the error's code if it does not."""
         reason = close_reason(str(error))
-        telemetry.ingest_error(error.close_code, closing.peer(self._socket), reason)
+        telemetry.error(error.close_code, closing.peer(self._socket), reason)
         with suppress(NotPublished):  # which may be the error itself; it is told already
             await self._end(closing.why_failed(error))
         await self._ask_to_close("unauthorized" if isinstance(error, Unauthorized) else "error", str(error))

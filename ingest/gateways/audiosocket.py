@@ -7,11 +7,11 @@ import uuid
 from contextlib import suppress
 from typing import Final
 
-from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic, wall_ns
 from callscope.errors import ConfigError, IngestError, TimedOut, TooManyFromOne, TooManyStreams, Unauthorized
 from callscope.streams import StreamId
+from ingest import telemetry
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.listening import WATCH_S, take
@@ -182,7 +182,7 @@ class _Connection:
             self._quiet_since = monotonic()
             arrived_ns = wall_ns()
             if delay_s := self._pace.delay_s(len(data), self._quiet_since):
-                telemetry.ingest_held_back()
+                telemetry.held_back()
                 await asyncio.sleep(delay_s)
             for event in self._protocol.receive(data):
                 match event:
@@ -240,4 +240,4 @@ class _Connection:
         self._writer.transport.abort()
 
     def _count(self, error: IngestError) -> None:
-        telemetry.ingest_error(error.close_code, self.address, close_reason(str(error)))
+        telemetry.error(error.close_code, self.address, close_reason(str(error)))

@@ -10,8 +10,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from callscope import telemetry
 from callscope.errors import IngestError
+from ingest import telemetry
 from ingest.protocols.websocket import close_reason, error_code
 
 GOING_AWAY: Final = 1001
@@ -29,7 +29,7 @@ async def refuse(connection: ServerConnection, error: IngestError, last_words: s
         last_words: a text message to go before the close frame, in protocols that have one.
     """
     reason = close_reason(str(error))
-    telemetry.ingest_error(error.close_code, peer(connection), reason)
+    telemetry.error(error.close_code, peer(connection), reason)
     if last_words is not None:
         with suppress(ConnectionClosed, TimeoutError):  # a client that is gone, or does not read; closing finds out
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -44,7 +44,7 @@ async def refuse(connection: ServerConnection, error: IngestError, last_words: s
 def count(connection: ServerConnection, closed: ConnectionClosed) -> None:
     """Count what the WebSocket layer closed by itself, such as a message that was too large (1009)."""
     if _closed_by_us(closed) and closed.sent is not None and closed.sent.code != GOING_AWAY:
-        telemetry.ingest_error(closed.sent.code, peer(connection), closed.sent.reason)
+        telemetry.error(closed.sent.code, peer(connection), closed.sent.reason)
 
 
 def why_failed(error: IngestError) -> str:

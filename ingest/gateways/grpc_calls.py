@@ -9,7 +9,6 @@ from urllib.parse import unquote
 
 import grpc
 
-from callscope import telemetry
 from callscope.access import bearer_token
 from callscope.errors import (
     BadAudio,
@@ -30,6 +29,7 @@ from callscope.errors import (
     TooSlow,
     Unauthorized,
 )
+from ingest import telemetry
 from ingest.gateways.grpc_limits import CallLimits, Paces
 from ingest.protocols.explaining import printable
 from ingest.protocols.websocket import error_code
@@ -90,12 +90,12 @@ class GrpcCalls:
         except IngestError as error:
             await _refuse(context, error)
         except Gone as gone:
-            telemetry.ingest_call_refused("CANCELLED", peer(context), str(gone))
+            telemetry.call_refused("CANCELLED", peer(context), str(gone))
             raise asyncio.CancelledError from gone
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:
-            telemetry.ingest_call_failed(peer(context), error)
+            telemetry.call_failed(peer(context), error)
             await context.abort(grpc.StatusCode.INTERNAL, "A fault of the gateway; its log has it.")
         finally:
             work.close()  # it may not have begun
@@ -166,7 +166,7 @@ def peer(context: Context) -> str:
 async def _refuse(context: Context, error: IngestError) -> None:
     status = STATUSES.get(type(error), grpc.StatusCode.FAILED_PRECONDITION)
     reason = printable(str(error))
-    telemetry.ingest_call_refused(status.name, peer(context), reason)
+    telemetry.call_refused(status.name, peer(context), reason)
     if context.cancelled():
         return
     await context.abort(

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.config import Limits
 from callscope.errors import TooManyFromOne
+from ingest import telemetry
 from ingest.gateways.pace import Pace
 
 
@@ -29,7 +29,7 @@ class Paces:
         now = monotonic()
         delay_s = max(pace.delay_s(size if by_size else 1, now) for pace, by_size in self._paces)
         if delay_s > 0:
-            telemetry.ingest_held_back()
+            telemetry.held_back()
             await asyncio.sleep(delay_s)
 
 

@@ -24,10 +24,10 @@ from aiortc.rtcrtpreceiver import StreamStatistics
 from aiortc.rtp import RtcpByePacket, RtcpReceiverInfo, RtcpRrPacket
 from aiortc.sdp import candidate_from_sdp
 
-from callscope import telemetry
 from callscope.clock import monotonic, wall_ns
 from callscope.config import WebRtc
 from callscope.errors import BadOffer, IngestError, NotPublished
+from ingest import telemetry
 from ingest.audio.opus import RATE_HZ
 from ingest.gateways.closing import why_failed
 from ingest.protocols.events import Audio, Missing, Opened
@@ -231,7 +231,7 @@ class Peer:
             await asyncio.gather(*pumps)
         except IngestError as error:
             reason = why_failed(error)
-            telemetry.ingest_error(error.close_code, f"WebRTC peer {self.name}", str(error))
+            telemetry.error(error.close_code, f"WebRTC peer {self.name}", str(error))
         finally:
             for task in (watch, *pumps):
                 task.cancel()

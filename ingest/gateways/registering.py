@@ -11,11 +11,11 @@ from typing import Final
 
 from websockets.http11 import Request, Response
 
-from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic
 from callscope.errors import BadHello, IngestError, StreamExists, TooManyStreams
 from callscope.streams import StreamId
+from ingest import telemetry
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.listening import query_of
@@ -43,7 +43,7 @@ def answer(connection: Connection, request: Request, gate: Gate) -> Response:
         call = _registered(connection, gate)
     except (BadHello, StreamExists, TooManyStreams) as error:
         status = _STATUSES[type(error)]
-        telemetry.ingest_error(status.value, closing.peer(connection), str(error))
+        telemetry.error(status.value, closing.peer(connection), str(error))
         return connection.respond(status, f"{error}\n")
     response = connection.respond(HTTPStatus.OK, str(call))
     response.headers["Cache-Control"] = "no-store"

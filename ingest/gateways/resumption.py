@@ -10,10 +10,10 @@ from typing import Final
 
 from websockets.asyncio.server import ServerConnection
 
-from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import wall_ns
 from callscope.errors import IngestError, UnknownSession
+from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN
 from ingest.intake import Source
 from ingest.protocols.events import Opened
@@ -80,7 +80,7 @@ class Resumption:
             live._waiting = None
         live.connection = connection
         live.free.clear()
-        telemetry.ingest_resumed(str(live.opened.streams[0]))
+        telemetry.resumed(str(live.opened.streams[0]))
         return live
 
     def leave(self, live: LiveStream, resume_s: float) -> None:
@@ -120,7 +120,7 @@ class Resumption:
         try:
             await live.source.end(reason, wall_ns(), whole=False)
         except IngestError as error:
-            telemetry.ingest_error(error.close_code, "nobody", str(error))
+            telemetry.error(error.close_code, "nobody", str(error))
 
 
 def _key(token: str) -> bytes:

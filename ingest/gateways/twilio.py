@@ -12,11 +12,11 @@ from typing import Final
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from callscope import telemetry
 from callscope.access import Grant, bearer_token
 from callscope.clock import monotonic, wall_ns
 from callscope.config import Scope, Twilio, TwilioAccount
 from callscope.errors import Forbidden, IngestError, TimedOut, Unauthorized
+from ingest import telemetry
 from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.watching import receive_and_watch

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias
 
-from callscope import telemetry
 from callscope.access import Grant
 from callscope.clock import monotonic, wall_ns
 from callscope.errors import Forbidden, GatewayStopping, IngestError, Replaced, TimedOut
+from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.grpc_calls import Context, Gone, GrpcCalls, read, token_of, why_gone, write
@@ -124,7 +124,7 @@ class MediaForking(ConversationAudioServicer):
         try:
             await self.forget(key, conversation, reason, whole=False)
         except IngestError as error:  # nobody is left to tell
-            telemetry.ingest_call_refused(type(error).__name__, "nobody", str(error))
+            telemetry.call_refused(type(error).__name__, "nobody", str(error))
 
 
 class _Call:
@@ -232,7 +232,7 @@ class _Call:
             size = len(request.audio.audio_data)
             if self._waiting_bytes + size > BUFFER_BYTES:
                 conversation.stream.shed(request)
-                telemetry.ingest_audio_shed(SOURCE, size)
+                telemetry.audio_shed(SOURCE, size)
             else:
                 self._put(request)
 

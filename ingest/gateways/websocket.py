@@ -15,11 +15,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Data, Subprotocol
 
-from callscope import telemetry
 from callscope.access import Grant, bearer_token
 from callscope.clock import monotonic
 from callscope.errors import Forbidden, IngestError, TooManyFromOne, Unauthorized
 from callscope.tls import listening_options
+from ingest import telemetry
 from ingest.gateways.addresses import Addresses
 from ingest.gateways.closing import CLOSE_TIMEOUT_S, GOING_AWAY, SHUTTING_DOWN, peer
 from ingest.gateways.gate import Gate
@@ -51,7 +51,7 @@ class Connection(ServerConnection):
         super().connection_made(transport)
         self._address = peer(self)
         if not self._addresses.arrive(self._address):
-            telemetry.ingest_error(HTTPStatus.TOO_MANY_REQUESTS.value, self._address, "broken off before the handshake")
+            telemetry.error(HTTPStatus.TOO_MANY_REQUESTS.value, self._address, "broken off before the handshake")
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -65,7 +65,7 @@ class Connection(ServerConnection):
         now = monotonic()
         delay_s = max((pace.delay_s(len(message) if by_size else 1, now) for pace, by_size in self.paces), default=0)
         if delay_s > 0:
-            telemetry.ingest_held_back()
+            telemetry.held_back()
             await asyncio.sleep(delay_s)
         return message
 
@@ -280,7 +280,7 @@ def _pace(per_s: float) -> Pace:
 
 def _refused(connection: ServerConnection, error: IngestError) -> Response:
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
-    telemetry.ingest_error(status.value, peer(connection), str(error))
+    telemetry.error(status.value, peer(connection), str(error))
     response = connection.respond(status, f"{error}\n")
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 import prometheus_client
 from aiohttp import web
 
-from callscope import telemetry
 from callscope.access import Grant, bearer_token
 from callscope.config import Scope
 from callscope.errors import (
@@ -32,6 +31,7 @@ from callscope.errors import (
     UnknownSession,
 )
 from callscope.tls import server_context
+from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN
 from ingest.gateways.gate import Gate
 from ingest.gateways.origins import is_allowed_origin, is_loopback
@@ -127,7 +127,7 @@ class WhipListener:
         ingest, host = self._ingest, request.headers.get("Host")
         if not is_allowed_origin(origin, host=ingest.host, origins=ingest.origins, requested=host):
             problem = "Pages of this origin may not send; CALLSCOPE_INGEST__ORIGINS can allow it."
-            telemetry.ingest_error(HTTPStatus.FORBIDDEN.value, str(request.remote), problem)
+            telemetry.error(HTTPStatus.FORBIDDEN.value, str(request.remote), problem)
             return web.json_response({"code": "forbidden", "message": problem}, status=HTTPStatus.FORBIDDEN)
         response: web.StreamResponse
         try:
@@ -269,7 +269,7 @@ class WhipListener:
 
 def _refusal(request: web.Request, error: IngestError) -> web.Response:
     status = _STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
-    telemetry.ingest_error(status.value, str(request.remote), str(error))
+    telemetry.error(status.value, str(request.remote), str(error))
     response = web.json_response(
         {"code": error_code(error), "retriable": error.retriable, "message": str(error)}, status=status
     )

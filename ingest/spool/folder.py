@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from callscope import telemetry
+from ingest import telemetry
 from ingest.spool import framing
 from ingest.spool.framing import HEADER_BYTES, MARK_AT, Spooled
 
@@ -250,7 +250,7 @@ def _remove_folder(folder: Path, lock: int) -> None:
     try:
         folder.rmdir()
     except OSError as error:  # somebody put something else there
-        telemetry.ingest_spool_left_over(str(folder), str(error))
+        telemetry.spool_left_over(str(folder), str(error))
 
 
 def _checked(partition: int, number: int, path: Path) -> Found | None:
@@ -258,7 +258,7 @@ def _checked(partition: int, number: int, path: Path) -> Found | None:
     data = path.read_bytes()
     delivered = framing.delivered_of(data[:HEADER_BYTES])
     if delivered is None:
-        telemetry.ingest_spool_torn(str(path), len(data))
+        telemetry.spool_torn(str(path), len(data))
         if len(data) < HEADER_BYTES:  # it was being made
             path.unlink()
         else:
@@ -268,7 +268,7 @@ def _checked(partition: int, number: int, path: Path) -> Found | None:
     ends = [HEADER_BYTES + end for _, end in frames]
     length = ends[-1] if ends else HEADER_BYTES
     if length < len(data):
-        telemetry.ingest_spool_torn(str(path), len(data) - length)
+        telemetry.spool_torn(str(path), len(data) - length)
         os.truncate(path, length)
     delivered = min(delivered, length)
     return Found(partition, number, delivered, length, sum(end > delivered for end in ends))

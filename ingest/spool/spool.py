@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from callscope import telemetry
 from callscope.clock import monotonic
 from callscope.config import Spool as SpoolConfig
 from callscope.errors import NotPublished
+from ingest import telemetry
 from ingest.delivery import Delivery, Receipt
 from ingest.spool.folder import Done, Job, SpoolFolder
 from ingest.spool.lane import Item, Lane, Read, Write
@@ -87,12 +87,12 @@ class Spool:
         found = self._folder.open()
         for segment in found:
             if segment.partition >= len(self._lanes):
-                telemetry.ingest_spool_orphaned(segment.partition, segment.records)
+                telemetry.spool_orphaned(segment.partition, segment.records)
                 continue
             lane = self._lanes[segment.partition]
             lane.recover(segment.number, segment.delivered, segment.length, segment.records)
         if records := self.records:
-            telemetry.ingest_spool_found(records, self.used_bytes)
+            telemetry.spool_found(records, self.used_bytes)
 
     @property
     def is_used(self) -> bool:
@@ -140,12 +140,12 @@ class Spool:
                 return
             now = monotonic()
             if deadline is None:
-                telemetry.ingest_backpressure()
+                telemetry.backpressure()
                 deadline = now + self._timeout_s
             if full is None:
                 deadline = now + self._timeout_s
             elif now > deadline:
-                telemetry.ingest_spool_refused(full)
+                telemetry.spool_refused(full)
                 raise NotPublished(
                     f"Kafka is away, and the gateway can keep no more audio: {full}. What had come before is kept and "
                     "will be delivered; send the rest later."
@@ -160,14 +160,14 @@ class Spool:
         used = not all(lane.direct for lane in self._lanes)
         if used and self._began is None:
             self._began = now
-            telemetry.ingest_spool_began(sum(lane.away for lane in self._lanes), self._config.after_s)
+            telemetry.spool_began(sum(lane.away for lane in self._lanes), self._config.after_s)
         if self._began is not None:
             self._deliver()
             if self._job is None and now >= self._resume_at:
                 self._start(now)
             self._look_after(now)
             if not used and self._job is None:
-                telemetry.ingest_spool_ended(now - self._began)
+                telemetry.spool_ended(now - self._began)
                 self._began = self.failure = None
 
     @property
@@ -201,14 +201,14 @@ class Spool:
                 done = await self._do(Job({partition: write.pieces}))
                 if partition not in done.written:
                     lane.not_written(write)
-                    telemetry.ingest_spool_failed(str(done.error))
+                    telemetry.spool_failed(str(done.error))
                     break
                 lane.written(write)
             lost += lane.pending
             self._tidy(partition, lane, last)
         await self._do(last)
         if left := self.used_bytes:
-            telemetry.ingest_spool_left(left)
+            telemetry.spool_left(left)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._folder.close)
         self._thread.shutdown()
         return lost
@@ -255,13 +255,13 @@ class Spool:
 
     def _look_after(self, now: float) -> None:
         """Say how it is, to metrics and to the admission of new streams."""
-        telemetry.ingest_spool(self.used_bytes, self.records, now - self._began if self._began is not None else 0.0)
+        telemetry.spool(self.used_bytes, self.records, now - self._began if self._began is not None else 0.0)
         needed = self._config.max_bytes * (1 - self._config.refuse_at)
         low = any(not lane.direct for lane in self._lanes) and (self.failure is not None or self._room_bytes() < needed)
         why = (self._full() or "little room is left") if low else None
         before, self._told = self._told, (any(lane.away for lane in self._lanes), why)
         if (why is None) != (before[1] is None):
-            telemetry.ingest_spool_admission(why)
+            telemetry.spool_admission(why)
         if self._told != before:
             self._tell(*self._told)
 
@@ -337,7 +337,7 @@ class Spool:
             for r, end in records
         ]
         if given_up := lane.was_read(read, frames, more):
-            telemetry.ingest_spool_torn(f"partition {partition}, segment {read.segment}", given_up)
+            telemetry.spool_torn(f"partition {partition}, segment {read.segment}", given_up)
 
     async def _do(self, job: Job) -> Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._folder.work, job)
@@ -349,6 +349,6 @@ class Spool:
         if failure != self.failure:
             self.failure = failure
             if failure is not None:
-                telemetry.ingest_spool_failed(failure)
+                telemetry.spool_failed(failure)
             else:
-                telemetry.ingest_spool_mended()
+                telemetry.spool_mended()

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from callscope import kafka as kafka_setup
-from callscope import telemetry
 from callscope.config import Admission, Settings
-from ingest import app
+from ingest import app, telemetry
 
 
 @asynccontextmanager

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.integration
 
 HANGS = """
 import asyncio
-from callscope import telemetry
+from callscope import logs
 from callscope.config import settings
 from processors import app, outbox
 
 async def hang(*_):
     await asyncio.sleep(1e9)
 
-telemetry.configure_logging("info")
+logs.configure_logging("info")
 outbox.Outbox.send = hang
 app.run(settings())
 """
