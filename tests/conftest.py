@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser, async_playwright
 
 from callscope.broker import EmbeddedBroker
@@ -15,6 +16,10 @@ from callscope.errors import DownloadFailed, JavaMissing
 
 # A script's background processes ignore Ctrl-C, and so does what they start; what these tests start shall not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long something takes is measured in bench/, not here: a busy machine is no defect.
+settings.register_profile("callscope", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("callscope")
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",

@@ -57,7 +57,7 @@ def told(results: Sequence[Envelope], stream: StreamId) -> Told:
 some_frames = st.frozensets(st.integers(1, 99), max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_chunking_company_and_interleaving_gives_identical_records(data: st.DataObject) -> None:
     all_frames = frozenset(range(100))

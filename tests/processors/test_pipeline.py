@@ -82,7 +82,7 @@ def expected(stream: StreamId) -> Results:
     return canonical([r for frame in frames_of(stream, frozenset(range(FRAMES))) for r in pipeline([frame])])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_chunking_company_interleaving_and_wiring_change_nothing(data: st.DataObject) -> None:
     cuts = st.frozensets(st.integers(1, FRAMES - 1), min_size=20, max_size=200)

@@ -223,7 +223,7 @@ def test_a_model_failing_on_a_window_says_so_there_and_nowhere_else(
 # ── repetitions and disorder ────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.data())
 def test_repeated_and_reordered_records_give_the_same_results(expected: Results, data: st.DataObject) -> None:
     pipeline = build_pipeline(load())

@@ -121,7 +121,7 @@ lives = st.lists(st.lists(shares, min_size=2, max_size=4), min_size=1, max_size=
 
 
 @pytest.mark.parametrize("stage", [None, "detect", "extract", "infer"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(lives=lives)
 def test_whenever_workers_die_the_results_are_the_same(stage: str | None, lives: list[list[float]]) -> None:
     topic = TOPICS[stage]()
@@ -130,7 +130,7 @@ def test_whenever_workers_die_the_results_are_the_same(stage: str | None, lives:
     assert not results(run_with_deaths(stage, topic, lives)) ^ expected
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(lives=lives, others=lives)
 def test_what_comes_twice_of_the_stage_before_changes_nothing(
     lives: list[list[float]], others: list[list[float]]
@@ -175,7 +175,7 @@ def test_without_its_audio_a_stream_is_begun_anew() -> None:
     assert any(wire.topic_of(e.record) == VOICE_FEATURES for e in found)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(lives=lives, swaps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), max_size=30))
 def test_records_out_of_order_and_twice_do_not_matter(lives: list[list[float]], swaps: list[tuple[int, int]]) -> None:
     """Whatever waits for its turn when a worker dies waits again in the next one."""

@@ -110,7 +110,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(STEPS, max_size=60))
 def test_every_final_comes_once_whatever_happens_in_between(steps: list[tuple[str, int]]) -> None:
     log = Log()

@@ -105,7 +105,7 @@ def edited(edits: list[Edit]) -> list[Envelope]:
     return frames + ends
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(st.tuples(st.integers(20, 150), st.integers(0, 30), st.integers(0, 12)), max_size=4), st.integers(2, 200)
 )

@@ -27,7 +27,7 @@ def convert(pieces: list[bytes], audio_format: AudioFormat) -> tuple[NDArray[np.
 
 
 @given(data=st.data(), audio_format=FORMATS, length=st.integers(0, 9_000))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_chunking_of_the_bytes_gives_the_same_frames(
     data: st.DataObject, audio_format: AudioFormat, length: int
 ) -> None:

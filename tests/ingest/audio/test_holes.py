@@ -54,7 +54,7 @@ def test_every_sample_lies_at_its_media_time(parts: list[tuple[bool, int]]) -> N
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 24_000, 44_100, 48_000])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(parts=PARTS)
 def test_however_many_holes_the_length_does_not_drift(rate_hz: int, parts: list[tuple[bool, int]]) -> None:
     out = timeline(parts, rate_hz)
@@ -62,7 +62,7 @@ def test_however_many_holes_the_length_does_not_drift(rate_hz: int, parts: list[
     assert len(out) == -(-length // FRAME_SAMPLES) * FRAME_SAMPLES
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(parts=PARTS, cut=st.integers(1, 999))
 def test_holes_do_not_depend_on_how_the_audio_was_cut(parts: list[tuple[bool, int]], cut: int) -> None:
     whole = timeline(parts, 8_000)

@@ -31,7 +31,7 @@ def test_16_khz_passes_through_unchanged() -> None:
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 @given(length=st.integers(0, 3_000), sizes=st.lists(st.integers(1, 900), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_chunking_gives_the_same_samples_and_the_same_length(rate_hz: int, length: int, sizes: list[int]) -> None:
     samples = noise(length, 2)
     whole = resample(samples, rate_hz, [max(length, 1)])

@@ -459,7 +459,7 @@ def test_how_audio_with_holes_is_grouped_leaves_no_trace(
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @pytest.mark.parametrize("detector", ["silero", "webrtc", "energy"])
 @given(data=st.data())
 def test_the_same_holds_for_a_voice_and_a_real_detector(detector: DetectorName, data: st.DataObject) -> None:

@@ -283,7 +283,7 @@ def test_statistics_can_be_rebuilt_from_the_utterances_that_were_sent() -> None:
 UTTERANCE = join(hush(0.2), voice(1.5), hush(0.4), voice(0.8, seed=2, f0_hz=210), hush(0.24))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_the_same_holds_for_opensmile(data: st.DataObject) -> None:
     grouping = data.draw(cuts(len(UTTERANCE) // FRAME))

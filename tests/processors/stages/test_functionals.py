@@ -45,7 +45,7 @@ UTTERANCE = join(hush(0.2), voice(1.5), hush(0.4), voice(0.8, seed=2, f0_hz=210)
 ROWS = rows_of(UTTERANCE)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_functionals_of_any_window_are_those_of_opensmile(data: st.DataObject) -> None:
     firsts = st.integers(0, len(ROWS) - SHORTEST)

@@ -52,7 +52,7 @@ def test_streamed_features_are_those_of_batch_bit_for_bit() -> None:
         assert np.array_equal(our_functionals, functionals)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(50, 5_000), min_size=1, max_size=6))
 def test_portions_leave_no_trace(sizes: list[int]) -> None:
     llds, functionals = streamed(UTTERANCE, [320])

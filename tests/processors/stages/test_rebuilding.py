@@ -99,7 +99,7 @@ FRAMES = len(AUDIO) // FRAME
 
 
 @pytest.mark.parametrize("detector", ["silero", "webrtc", "energy"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cuts=st.lists(st.integers(1, FRAMES - 1), max_size=FRAMES // 2),
     lost=st.frozensets(st.integers(1, FRAMES - 2), max_size=6),
@@ -130,7 +130,7 @@ def test_wherever_it_is_cut_the_rest_is_the_same(
     assert {**told_before, **told_again} == {s: audio for s, audio in segments.items() if s[0] != -1}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(2, FRAMES - 1), min_size=2, max_size=6, unique=True))
 def test_one_that_was_rebuilt_can_be_rebuilt_again(takeovers: list[int]) -> None:
     """Also while it is on the way to its mark."""

@@ -44,7 +44,7 @@ def _transform(library: ctypes.CDLL, spectrum: np.ndarray, samples: int, anti_al
     return out[:-1].tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     half=st.integers(2, 260),
     samples=st.integers(2, 400),

@@ -71,7 +71,7 @@ def test_at_8_khz_it_hears_the_same() -> None:
     assert ((at_8 >= 0.5) == (at_16 >= 0.5)).mean() > 0.9
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8))
 def test_portions_leave_no_trace(portions: list[int]) -> None:
     pcm = demo_leg(1)[: sum(portions) * HOP]
@@ -82,7 +82,7 @@ def test_portions_leave_no_trace(portions: list[int]) -> None:
     assert np.concatenate(parts).tobytes() == judged(pcm).tobytes()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 10), st.integers(1, 30)), min_size=1, max_size=80))
 def test_any_company_gives_the_same_bits(streams: list[tuple[int, int, int]]) -> None:
     model = shipped_model()
