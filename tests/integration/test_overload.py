@@ -33,6 +33,7 @@ def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
         "PROCESSORS__OVERLOAD__CALM_MS": "900",
         "PROCESSORS__OVERLOAD__RISE_S": "0",
         "PROCESSORS__OVERLOAD__FALL_S": "2",
+        "PROCESSORS__SESSION_TIMEOUT_S": "30",  # or it may lose its partitions, and one that takes over sheds nothing
         "INGEST__ADMISSION__REFUSE_AFTER_S": "0",
         "INGEST__ADMISSION__ADMIT_AFTER_S": "0",
     }.items():
