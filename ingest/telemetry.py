@@ -63,8 +63,6 @@ _spool_torn_bytes = Counter(
 _backpressure = Counter("callscope_ingest_backpressure_total", "Times a source was held back because Kafka was busy")
 _ingest_queue = Gauge("callscope_ingest_queue_records", "Records handed to the Kafka client and not yet delivered")
 _kafka_trouble = Counter("callscope_ingest_kafka_trouble_total", "Errors the Kafka client reported on its own account")
-
-
 _webrtc_peers = Gauge("callscope_webrtc_peers", "WebRTC peers, connected or connecting")
 _webrtc_packets = Counter(
     "callscope_webrtc_packets_total",
