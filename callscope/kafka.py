@@ -140,6 +140,7 @@ def ensure_topics(settings: Settings, topics: tuple[Topic, ...] = ALL_TOPICS, ti
             replication_factor=settings.topics.replication,
             config={
                 "message.timestamp.after.max.ms": _ANY_TIME,
+                "message.timestamp.type": "LogAppendTime" if topic.stamped_by_broker else "CreateTime",
                 "retention.ms": str(retention_hours * 3_600_000 if retention_hours else topic.retention_ms),
                 **(_COMPACTED if topic.compacted else {"cleanup.policy": "delete"}),
             },

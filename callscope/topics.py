@@ -23,6 +23,8 @@ class Topic:
         writer: the program that writes it.
         retention_ms: how long records are kept.
         compacted: of a key's records only the last need be kept.
+        stamped_by_broker: its records bear the time at which the broker took them, by its clock; else their writer's.
+            Readers begin where records of the last minutes lie: of many writers' clocks one may be hours ahead.
     """
 
     name: str
@@ -31,14 +33,19 @@ class Topic:
     writer: str
     retention_ms: int
     compacted: bool = False
+    stamped_by_broker: bool = False
 
 
 AUDIO_FRAMES = Topic("audio.frames", "stream", "callscope.v1.AudioFrame", "ingest", DAY_MS)
 CALL_EVENTS = Topic("call.events", "call", "callscope.v1.CallEvent", "ingest", 30 * DAY_MS)
-VOICE_ACTIVITY = Topic("voice.activity", "stream", "callscope.v1.VoiceActivity", "detect", 7 * DAY_MS)
-VOICE_SPEECH = Topic("voice.speech", "stream", "callscope.v1.SpeechFrame", "detect", DAY_MS)
-VOICE_FEATURES = Topic("voice.features", "stream", "callscope.v1.FeatureWindow", "extract", 7 * DAY_MS)
-VOICE_INSIGHTS = Topic("voice.insights", "stream", "callscope.v1.Insight", "infer", 7 * DAY_MS)
+VOICE_ACTIVITY = Topic(
+    "voice.activity", "stream", "callscope.v1.VoiceActivity", "detect", 7 * DAY_MS, stamped_by_broker=True
+)
+VOICE_SPEECH = Topic("voice.speech", "stream", "callscope.v1.SpeechFrame", "detect", DAY_MS, stamped_by_broker=True)
+VOICE_FEATURES = Topic(
+    "voice.features", "stream", "callscope.v1.FeatureWindow", "extract", 7 * DAY_MS, stamped_by_broker=True
+)
+VOICE_INSIGHTS = Topic("voice.insights", "stream", "callscope.v1.Insight", "infer", 7 * DAY_MS, stamped_by_broker=True)
 WORKER_STATUS = Topic("worker.status", "worker", "callscope.v1.WorkerStatus", "processors", DAY_MS)
 WORKER_MARKS = Topic("worker.marks", "mark", "callscope.v1.StreamMark", "processors", DAY_MS, compacted=True)
 """From where workers rebuild what they know of streams; kept as long as the audio that they point to."""

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from prometheus_client import REGISTRY
 
-from callscope import following, silence
+from callscope import clock, following, silence
 from callscope import kafka as kafka_client
 from callscope.config import Settings
 from callscope.errors import KafkaUnreachable
@@ -100,8 +100,30 @@ async def test_where_a_client_fails_or_hangs_another_one_goes_on(
     await reading
 
 
-def produce(settings: Settings, key: bytes, *values: bytes) -> None:
+@pytest.mark.integration
+async def test_a_result_of_a_worker_whose_clock_is_ahead_is_no_younger_for_it(kafka: Settings) -> None:
+    """Or for hours the history would begin there, and get longer and longer."""
+    await asyncio.to_thread(kafka_client.ensure_topics, kafka)
+    key = uuid4().hex.encode()
+    history_ms = 3_000
+    produce(kafka, key, b"too old", timestamp_ms=clock.calendar_ns() // 1_000_000 + 3 * 3_600_000)
+    await asyncio.sleep(1.5 * history_ms / 1_000)
+    produce(kafka, key, b"young")
+    got: list[KafkaRecord] = []
+    follower = Follower(
+        kafka, [VOICE_ACTIVITY.name], got.extend, name="test", history_ms={VOICE_ACTIVITY.name: history_ms}
+    )
+    reading = asyncio.create_task(follower.run())
+    async with asyncio.timeout(20):
+        await follower.wait_caught_up()
+    assert [record.value for record in got if record.key == key] == [b"young"]
+    follower.stop()
+    await reading
+
+
+def produce(settings: Settings, key: bytes, *values: bytes, timestamp_ms: int = 0) -> None:
+    """With the timestamp 0, that of the moment."""
     producer = kafka_client.producer(settings)
     for value in values:
-        producer.produce(VOICE_ACTIVITY.name, key=key, value=value, partition=0)
+        producer.produce(VOICE_ACTIVITY.name, key=key, value=value, partition=0, timestamp=timestamp_ms)
     assert producer.flush(10) == 0
