@@ -13,11 +13,11 @@ from callscope.streams import StreamId, topic_call_id
 from ingest.gateways.closing import SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.grpc_calls import Context, Gone, GrpcCalls, read, token_of, why_gone, write
-from ingest.intake import Source
 from ingest.protocols.events import Audio, Consented, Event, Missing, Opened
 from ingest.protocols.grpc_results import GrpcResults
 from ingest.protocols.grpc_stream import GrpcStream
 from ingest.results import ResultsReader
+from ingest.source import Source
 from schemas.v1.analysis_pb2 import AudioChunk
 from schemas.v1.analysis_pb2_grpc import VoiceAnalysisServicer
 

@@ -20,11 +20,11 @@ from ingest.gateways.audiohook_access import ORGANIZATION_ID, SESSION_ID
 from ingest.gateways.audiohook_conversations import Held, Key, conversations_of
 from ingest.gateways.gate import Gate
 from ingest.gateways.websocket import Connection
-from ingest.intake import Source
 from ingest.protocols.audiohook import SOURCE, AudioHookEvent, AudioHookProtocol, Begun, ClientError, DisconnectReason
 from ingest.protocols.audiohook_messages import RATE_HZ
 from ingest.protocols.events import Audio, Ended, Marked, Missing, Opened
 from ingest.protocols.websocket import close_reason
+from ingest.source import Source
 
 _QUEUED_BYTES: Final = 160_000
 """10 s of two channels."""

@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 from callscope.clock import monotonic, wall_ns
 from callscope.errors import StreamExists
-from ingest.intake import Intake, Source
+from ingest.intake import Intake
 from ingest.protocols.events import Opened
+from ingest.source import Source
 
 Key: TypeAlias = tuple[str, str, str]
 """Tenant, conversation and participant."""

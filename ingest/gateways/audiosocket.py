@@ -16,11 +16,11 @@ from ingest.gateways.closing import CLOSE_TIMEOUT_S, SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.listening import WATCH_S, take
 from ingest.gateways.pace import Pace
-from ingest.intake import Source
 from ingest.protocols.audiosocket import Admission, AudioSocketProtocol
 from ingest.protocols.events import Ended, Opened
 from ingest.protocols.hello import UNKNOWN_LEG
 from ingest.protocols.websocket import close_reason
+from ingest.source import Source
 
 _READ_BYTES: Final = 64 * 1024
 _KEEP_ALIVE_S: Final = 1.0

@@ -19,9 +19,9 @@ from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
-from ingest.intake import Source
 from ingest.protocols.events import Audio, Ended, Event, Marked, Missing, Opened
 from ingest.protocols.websocket import close_reason
+from ingest.source import Source
 
 WATCH_S: Final = 0.5
 """How often a connection is looked at for lost records and silence."""

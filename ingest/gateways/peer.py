@@ -34,7 +34,7 @@ from ingest.protocols.events import Audio, Missing, Opened
 from ingest.protocols.webrtc import MAX_CANDIDATES, Fragment, RtpTrack
 
 if TYPE_CHECKING:
-    from ingest.intake import Source
+    from ingest.source import Source
 
 _WAITING_PACKETS: Final = 500
 """10 s of packets; more come only while Kafka takes nothing, and are shed."""

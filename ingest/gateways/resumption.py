@@ -15,8 +15,8 @@ from callscope.clock import wall_ns
 from callscope.errors import IngestError, UnknownSession
 from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN
-from ingest.intake import Source
 from ingest.protocols.events import Opened
+from ingest.source import Source
 
 LOST: Final = "connection lost"
 

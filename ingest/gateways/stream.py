@@ -16,9 +16,9 @@ from ingest.gateways.pace import Pace
 from ingest.gateways.resumption import LiveStream
 from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
-from ingest.intake import Source
 from ingest.protocols.events import Audio, Consented, Ended, Marked, Missing, Opened, Placed
 from ingest.protocols.websocket import WebSocketProtocol, error_message
+from ingest.source import Source
 
 _CATCH_UP_BURST_S: Final = 1.0
 """Audio that a client that came back may send at once."""

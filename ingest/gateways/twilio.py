@@ -21,11 +21,11 @@ from ingest.gateways import closing
 from ingest.gateways.gate import Gate
 from ingest.gateways.watching import receive_and_watch
 from ingest.gateways.websocket import Connection
-from ingest.intake import Source
 from ingest.protocols.events import Audio, Ended, Event, Marked, Missing, Opened
 from ingest.protocols.twilio import TwilioProtocol
 from ingest.protocols.twilio_signature import carries_signature, signer
 from ingest.protocols.twilio_start import Start
+from ingest.source import Source
 
 _PUBLISH: Final[frozenset[Scope]] = frozenset({"publish"})
 

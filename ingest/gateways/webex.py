@@ -14,9 +14,9 @@ from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN, why_failed
 from ingest.gateways.gate import Gate
 from ingest.gateways.grpc_calls import Context, Gone, GrpcCalls, read, token_of, why_gone, write
-from ingest.intake import Source
 from ingest.protocols.events import Audio, Event, Marked, Missing, Opened
 from ingest.protocols.webex import SOURCE, WebexStream, failed, succeeded
+from ingest.source import Source
 from ingest.webex_tokens import WebexTokens
 from schemas.webex.conversationaudioforking_pb2 import ConversationAudioForkingRequest
 from schemas.webex.conversationaudioforking_pb2_grpc import ConversationAudioServicer

@@ -35,10 +35,10 @@ from ingest import telemetry
 from ingest.gateways.closing import SHUTTING_DOWN
 from ingest.gateways.gate import Gate
 from ingest.gateways.origins import is_allowed_origin, is_loopback
-from ingest.intake import Source
 from ingest.protocols.events import Opened
 from ingest.protocols.webrtc import MAX_SDP_BYTES, check_offer, read_fragment, read_query
 from ingest.protocols.websocket import error_code
+from ingest.source import Source
 
 if TYPE_CHECKING:
     from ingest.gateways.peer import Peer

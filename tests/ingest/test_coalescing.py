@@ -14,8 +14,9 @@ from callscope.errors import NotPublished
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
 from ingest.coalescing import LONGEST_MS, QUEUED_RECORDS, STEPS, hold_ms
-from ingest.intake import Intake, Source
+from ingest.intake import Intake
 from ingest.protocols.events import Opened
+from ingest.source import Source
 from tests.ingest.recording import RecordingPublisher
 
 CHUNK = np.arange(320).astype("<i2").tobytes()

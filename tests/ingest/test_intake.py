@@ -9,8 +9,9 @@ from callscope.access import ANYONE, Grant
 from callscope.errors import BadAudio, BadHello, StreamExists, TooManyFromOne
 from callscope.streams import StreamId
 from ingest.audio.framing import AudioFormat
-from ingest.intake import Intake, Source
+from ingest.intake import Intake
 from ingest.protocols.events import Marked, Opened
+from ingest.source import Source
 from schemas.v1.events_pb2 import CallEvent
 from tests.ingest.recording import RecordingPublisher
 
