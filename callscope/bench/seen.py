@@ -81,7 +81,10 @@ class _Leg:
     newest: dict[str, float] = field(default_factory=dict)
     """Kind of result → media time up to which it has told."""
     speaking: bool = False
-    utterances_due: set[float] = field(default_factory=set)
+    segments: set[float] = field(default_factory=set)
+    """In which speech started."""
+    utterances: set[float] = field(default_factory=set)
+    """Segments whose utterance came: topics are read side by side, so perhaps before the start of its last speech."""
     window_of: float | None = None
     window_end: float = 0.0
     described: int = 0
@@ -219,7 +222,7 @@ class Seen:
                 if leg.speaking:
                     self._lose(1, f"{name}: speech started twice, at {start:.2f} s")
                 leg.speaking = True
-                leg.utterances_due.add(message["segment"])
+                leg.segments.add(message["segment"])
             case "activity", "speech_end":
                 if not leg.speaking:
                     self._lose(1, f"{name}: speech ended that had not started, at {end:.2f} s")
@@ -229,7 +232,7 @@ class Seen:
                     self._lose(1, f"{name}: windows are missing before {end:.2f} s")
                 leg.window_of, leg.window_end = message["segment"], end
             case "features", "utterance":
-                leg.utterances_due.discard(message["segment"])
+                leg.utterances.add(message["segment"])
             case "insight", model:
                 leg.judged[model] = leg.judged.get(model, 0) + 1
 
@@ -241,7 +244,7 @@ class Seen:
                 self._lose(max(1, round((ended_s - told) / 0.1)), f"{call_id}/{name}: no level after {told:.2f} s")
             if leg.speaking:
                 self._lose(1, f"{call_id}/{name}: speech did not end")
-            for segment in leg.utterances_due:
+            for segment in leg.segments - leg.utterances:
                 self._lose(1, f"{call_id}/{name}: no utterance of the segment at {segment:.2f} s")
             for model, judged in leg.judged.items():
                 missing = leg.described - judged

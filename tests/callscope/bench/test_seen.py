@@ -122,6 +122,16 @@ def test_what_is_missing_is_found(messages: Callable[[], list[Message]], lost: i
     assert found.lost >= lost and found.duplicated == 0
 
 
+def test_an_utterance_that_overtakes_the_start_of_its_speech_is_not_missing() -> None:
+    messages = clean()
+    start = next(one for one in messages if one["kind"] == "speech_start")
+    messages.remove(start)
+    utterance = next(n for n, one in enumerate(messages) if one["kind"] == "utterance")
+    end = next(n for n, one in enumerate(messages) if one["kind"] == "speech_end")
+    messages[end:end] = [messages.pop(utterance), start]
+    assert seen(messages).lost == 0
+
+
 def test_a_leg_of_which_nothing_came_has_lost_everything() -> None:
     found = seen([])
     assert found.lost == 30 and found.lost_because == [f"{CALL}/customer: no level after 0.00 s"]
