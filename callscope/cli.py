@@ -135,6 +135,8 @@ def demo(chained: bool, once: bool, verbose: bool) -> None:
 @main.command()
 @click.option("--legs", type=click.IntRange(1, 5_000), help="One step of so many legs. Default: ramp to the limit.")
 @click.option("--seconds", type=click.FloatRange(5, 86_400), default=30.0, show_default=True, help="How long a step.")
+@click.option("--warm-up", type=click.FloatRange(0, 86_400), default=30.0, show_default=True,
+              help="Seconds before the first step, with its load and unmeasured.")  # fmt: skip
 @click.option(
     "--recordings",
     type=click.Path(exists=True, path_type=Path),
@@ -156,7 +158,7 @@ def bench(**options: Any) -> None:
 
     Starts the whole system, with a Kafka of its own that keeps nothing, and real-time two-party calls into it, more and
     more of them, until 1 % of the results take longer than 100 ms. Each leg speaks 45 to 50 % of the time. Takes some
-    minutes; the load generator runs on the same machine, and its share is shown.
+    minutes, the first to warm up; the load generator runs on the same machine, and its share is shown.
     """
     from callscope.bench.command import measure
 

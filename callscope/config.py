@@ -61,6 +61,11 @@ class Broker(_Section):
     data_dir: Path = Path(platformdirs.user_data_dir("callscope", appauthor=False)) / "kafka"
     port: int | None = Field(None, ge=1, le=65_535, description="None: 9092, or a free one where that is taken")
     heap: str = Field("512m", pattern=r"^\d+[mg]$")
+    optimize: bool | None = Field(
+        None,
+        description="let Java compile a second time, thoroughly, what runs often: dearer for the first minutes, half "
+        "as dear after them. None: where its data is kept",
+    )
     mirror: str | None = Field(None, description="base URL of a Maven mirror to fetch the jars from")
     retention_hours: int | None = Field(None, ge=1, description="None: as callscope/topics.py has it")
 

@@ -23,7 +23,7 @@ from callscope import lifetime, telemetry
 from callscope.broker import guard
 from callscope.broker.datadir import NEEDED_BYTES, NEEDED_BYTES_EPHEMERAL, DataDir, data_in_use, disk_full
 from callscope.broker.jars import fetch_jars, listed
-from callscope.broker.java import JVM_OPTIONS, find_java, java_missing
+from callscope.broker.java import find_java, java_missing, jvm_options
 from callscope.broker.ports import HOST, choose_port, free_ports, port_taken
 from callscope.broker.properties import LOG4J2_PROPERTIES, server_properties
 from callscope.clock import monotonic
@@ -161,7 +161,10 @@ class EmbeddedBroker:
             os.close(lock)  # the guard and Java hold copies
 
     def _jvm_options(self) -> tuple[str, ...]:
-        return (*JVM_OPTIONS, f"-Xmx{self._settings.heap}", "-Dlog4j2.configurationFile=log4j2.properties")
+        optimize = self._settings.optimize
+        if optimize is None:
+            optimize = not self._ephemeral
+        return (*jvm_options(self._settings.heap, optimize=optimize), "-Dlog4j2.configurationFile=log4j2.properties")
 
     def _write_properties(self, data: Path) -> None:
         assert self._dir

@@ -8,8 +8,7 @@ from typing import Final
 
 from callscope.errors import JavaMissing
 
-JVM_OPTIONS: Final = (
-    "-XX:TieredStopAtLevel=1",  # the quick compiler only: starts sooner, and the broker is rarely the bottleneck
+_OPTIONS: Final = (
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",  # no file in /tmp per process
     "-XX:+ExitOnOutOfMemoryError",
@@ -18,6 +17,20 @@ JVM_OPTIONS: Final = (
     "--enable-native-access=ALL-UNNAMED",  # zstd's and snappy's libraries, without a warning on the console
     "--sun-misc-unsafe-memory-access=allow",  # likewise
 )
+
+_QUICK: Final = "-XX:TieredStopAtLevel=1"
+"""The quick compiler only."""
+
+
+def jvm_options(heap: str, *, optimize: bool) -> tuple[str, ...]:
+    """What Kafka's Java runs with.
+
+    Args:
+        heap: at most so much, as `-Xmx` has it.
+        optimize: compile what runs often once more, thoroughly. That takes up to a core for the first minutes under
+            load, and halves what Kafka costs afterwards (docs/performance.md).
+    """
+    return (*_OPTIONS, *(() if optimize else (_QUICK,)), f"-Xmx{heap}")
 
 
 def find_java() -> Path:

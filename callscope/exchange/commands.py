@@ -115,7 +115,7 @@ def export_command(
 @click.option("--as", "prefix", default="", metavar="PREFIX", help="Put this before every call id.")
 @click.option("--results", is_flag=True, help="Results too; without them the workers make them anew from the audio.")
 @click.option("--keep-timestamps", is_flag=True,
-              help="Audio and events keep their timestamps. What is past its topic's retention goes at once.")  # fmt: skip
+              help="Audio and events keep their timestamps. What is past its retention goes at once.")  # fmt: skip
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def import_command(prefix: str, results: bool, keep_timestamps: bool, folder: Path) -> None:
     """Publish the calls of an exported FOLDER to Kafka again.
