@@ -141,7 +141,7 @@ class EmbeddedBroker:
             directory.check_room(NEEDED_BYTES_EPHEMERAL if self._ephemeral else NEEDED_BYTES)
             new = directory.is_new(version)
             (directory.root / "log4j2.properties").write_text(LOG4J2_PROPERTIES)
-            command = [str(java), *self._jvm_options(), "-cp", ":".join(str(jar) for jar in jars)]
+            command = [str(java), *self.jvm_options(), "-cp", ":".join(str(jar) for jar in jars)]
             for attempt in range(1, _PORT_ATTEMPTS + 1):
                 self._port = choose_port(self._settings.port, usual=not self._ephemeral and attempt == 1)
                 directory.note_owner(lock, self._port)
@@ -160,7 +160,8 @@ class EmbeddedBroker:
         finally:
             os.close(lock)  # the guard and Java hold copies
 
-    def _jvm_options(self) -> tuple[str, ...]:
+    def jvm_options(self) -> tuple[str, ...]:
+        """What Java is started with."""
         optimize = self._settings.optimize
         if optimize is None:
             optimize = not self._ephemeral
