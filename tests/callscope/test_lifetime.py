@@ -10,13 +10,16 @@ import psutil
 from callscope import lifetime
 
 OBEDIENT = (
-    "from callscope.lifetime import end_with_parent; end_with_parent({grace}); print('ready', flush=True); {then}"
+    "from callscope.lifetime import end_with_parent; end_with_parent({grace}); {first}; "
+    "print('ready', flush=True); {then}"
 )
 SLEEP = "import time; time.sleep(60)"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
-def child(then: str = SLEEP, grace: float = 10.0) -> subprocess.Popen[bytes]:
-    started = lifetime.spawn([sys.executable, "-c", OBEDIENT.format(grace=grace, then=then)], stdout=subprocess.PIPE)
+def child(then: str = SLEEP, grace: float = 10.0, first: str = "pass") -> subprocess.Popen[bytes]:
+    program = OBEDIENT.format(grace=grace, first=first, then=then)
+    started = lifetime.spawn([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert started.stdout
     with started.stdout as told:
         assert told.readline() == b"ready\n"
@@ -40,8 +43,7 @@ def test_the_end_of_the_pipe_is_sigterm() -> None:
 
 
 def test_and_sigkill_after_the_grace() -> None:
-    process = child(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}", grace=0.2)
-    time.sleep(0.2)  # the handler is in place
+    process = child(first=DEAF, grace=0.2)
     assert process.stdin
     process.stdin.close()
     assert process.wait(5) == -signal.SIGKILL
@@ -50,10 +52,7 @@ def test_and_sigkill_after_the_grace() -> None:
 def test_stop_is_idempotent_and_forces_what_does_not_leave() -> None:
     process = child()
     assert lifetime.stop(process) == lifetime.stop(process) == -signal.SIGTERM
-    stubborn = child(
-        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); " + SLEEP
-    )
-    time.sleep(0.3)
+    stubborn = child(first=DEAF)
     assert lifetime.stop(stubborn, grace_s=0.2) == -signal.SIGKILL
 
 
@@ -64,7 +63,7 @@ def test_a_child_has_its_own_session_and_reads_nothing() -> None:
 
 
 def test_without_effect_where_standard_input_is_no_pipe() -> None:
-    script = OBEDIENT.format(grace=0, then="import time; time.sleep(0.3)")
+    script = OBEDIENT.format(grace=0, first="pass", then="import time; time.sleep(0.3)")
     done = subprocess.run([sys.executable, "-c", script], stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == 0
 
@@ -75,7 +74,7 @@ def test_a_killed_parent_takes_its_child_along_though_others_inherited_from_it(t
     script.write_text(
         "import multiprocessing, os, subprocess, sys, time\n"
         "from callscope import lifetime\n"
-        f"command = [sys.executable, '-c', {OBEDIENT.format(grace=5, then=SLEEP)!r}]\n"
+        f"command = [sys.executable, '-c', {OBEDIENT.format(grace=5, first='pass', then=SLEEP)!r}]\n"
         "child = lifetime.spawn(command, stdout=subprocess.DEVNULL)\n"
         "sibling = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
         "forked = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
