@@ -63,8 +63,8 @@ class Broker(_Section):
     heap: str = Field("512m", pattern=r"^\d+[mg]$")
     optimize: bool | None = Field(
         None,
-        description="let Java compile a second time, thoroughly, what runs often: dearer for the first minutes, half "
-        "as dear after them. None: where its data is kept",
+        description="let Java compile a second time, thoroughly, what runs often: dearer for the first minute or two, "
+        "a third cheaper after that. None: where its data is kept",
     )
     mirror: str | None = Field(None, description="base URL of a Maven mirror to fetch the jars from")
     retention_hours: int | None = Field(None, ge=1, description="None: as callscope/topics.py has it")

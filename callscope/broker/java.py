@@ -27,8 +27,8 @@ def jvm_options(heap: str, *, optimize: bool) -> tuple[str, ...]:
 
     Args:
         heap: at most so much, as `-Xmx` has it.
-        optimize: compile what runs often once more, thoroughly. That takes up to a core for the first minutes under
-            load, and halves what Kafka costs afterwards (docs/performance.md).
+        optimize: compile what runs often once more, thoroughly. That takes a third of a core for the first minute or
+            two under load, and makes Kafka a third cheaper afterwards (docs/performance.md).
     """
     return (*_OPTIONS, *(() if optimize else (_QUICK,)), f"-Xmx{heap}")
 
